@@ -1,0 +1,7 @@
+module github.com/backstay-go/backstay/outbox/watermillpub
+
+go 1.26.0
+
+require github.com/backstay-go/backstay v0.0.0
+
+replace github.com/backstay-go/backstay => ../..

@@ -1,0 +1,2 @@
+// Package backstay keeps a service standing when what it calls does not.
+package backstay
