@@ -25,7 +25,9 @@ type Publisher interface {
 type PublisherFunc func(ctx context.Context, batch []*Message, result []error)
 
 // Publish calls f.
-func (f PublisherFunc) Publish(ctx context.Context, batch []*Message, result []error) { f(ctx, batch, result) }
+func (f PublisherFunc) Publish(ctx context.Context, batch []*Message, result []error) {
+	f(ctx, batch, result)
+}
 
 // KeyOrderer is what a [Publisher] may also be. When KeepsKeyOrder reports true, batches hold runs: several messages of a key, in order,
 // adjacent or not. Such a publisher promises that when a message of a key fails, every later message of that key in the batch fails too and
