@@ -1,0 +1,2 @@
+// Package saga runs durable operations of several steps, with compensation.
+package saga
