@@ -1,0 +1,162 @@
+package backstay
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Pipeline is a chain of policies around a call. It is immutable and safe for concurrent use; build it once, at
+// start, and keep it: the state of its policies is what protects. A nil Pipeline runs the call alone.
+type Pipeline struct {
+	policies []Policy
+	handler  Handler // the policies around attempt
+	observer Observer
+}
+
+// Chain returns the pipeline of policies, outermost first: the first one listed sees a call first and its ending last. Nil policies are
+// left out; an empty chain runs the call. See the package documentation for the order that works.
+func Chain(policies ...Policy) *Pipeline {
+	p := &Pipeline{policies: slices.DeleteFunc(slices.Clone(policies), func(p Policy) bool { return p == nil })}
+	p.handler = p.Wrap(attempt)
+	return p
+}
+
+// Observe returns a pipeline with the same policies, sharing their state, whose calls are also watched by o.
+func (p *Pipeline) Observe(o Observer) *Pipeline {
+	if p == nil {
+		p = Chain()
+	}
+	q := *p
+	q.observer = Observers(p.observer, o)
+	return &q
+}
+
+// Wrap puts the pipeline's policies around next: a Pipeline is itself a Policy. Its observer does not come
+// along; that of the outer pipeline acts.
+func (p *Pipeline) Wrap(next Handler) Handler {
+	if p == nil {
+		return next
+	}
+	for _, policy := range slices.Backward(p.policies) {
+		next = policy.Wrap(next)
+	}
+	return next
+}
+
+// Policies returns the policies, outermost first.
+func (p *Pipeline) Policies() []Policy {
+	if p == nil {
+		return nil
+	}
+	return slices.Clone(p.policies)
+}
+
+// Describe returns the descriptions of the policies.
+func (p *Pipeline) Describe() Description {
+	d := Description{Kind: "pipeline"}
+	if p != nil {
+		for _, policy := range p.policies {
+			d.Inner = append(d.Inner, describe(policy))
+		}
+	}
+	return d
+}
+
+// String returns the nesting, one policy a line, outermost first.
+func (p *Pipeline) String() string {
+	var s strings.Builder
+	depth := 0
+	var write func([]Description)
+	write = func(all []Description) {
+		for _, d := range all {
+			if d.Kind != "pipeline" {
+				s.WriteString(strings.Repeat("  ", depth))
+				s.WriteString(d.String())
+				s.WriteByte('\n')
+				depth++
+			}
+			write(d.Inner)
+		}
+	}
+	write(p.Describe().Inner)
+	return s.String() + strings.Repeat("  ", depth) + "call\n"
+}
+
+// Handle makes the call that info describes through the pipeline, each attempt of it by h. It is for adapters of transports; functions
+// are called by [Do]. The context of an attempt belongs to it; the outcome may hold a value that outlives it only
+// when info.Holds is set.
+func (p *Pipeline) Handle(ctx context.Context, info CallInfo, h Handler) Outcome {
+	c := &handlerCall{handler: h}
+	c.info = info
+	c.target = c
+	return p.run(ctx, &c.Call)
+}
+
+type handlerCall struct {
+	Call
+	handler Handler
+}
+
+func (c *handlerCall) attempt(ctx context.Context, call *Call) Outcome { return c.handler(ctx, call) }
+
+// run starts the call c, whose info and target are set.
+func (p *Pipeline) run(ctx context.Context, c *Call) Outcome {
+	c.ctx, c.first, c.attempt = ctx, c, 1
+	c.made.Store(1)
+	handler := Handler(attempt)
+	if p != nil {
+		handler, c.observer = p.handler, p.observer
+	}
+	if outer := CallFrom(ctx); outer != nil {
+		c.retrying = outer.retrying
+	}
+	if own, ok := ctx.Value(observerKey{}).(Observer); ok {
+		c.observer = Observers(c.observer, own)
+	}
+	if c.observer == nil {
+		return handler(c, c)
+	}
+	return c.observed(handler)
+}
+
+// observed runs the call and reports its end, a panic's included.
+func (c *Call) observed(handler Handler) (out Outcome) {
+	start, returned := time.Now(), false
+	defer func() {
+		e := Event{Kind: EventCall, Attempt: int(c.made.Load()), Elapsed: time.Since(start), Class: Failure}
+		if returned {
+			e.Class, e.Err = out.Judge(c.ctx, e.Elapsed, 0), out.Err
+		}
+		c.Emit(c.ctx, nil, e)
+	}()
+	out = handler(c, c)
+	returned = true
+	return out
+}
+
+// attempt is the innermost handler: it makes one attempt.
+func attempt(ctx context.Context, call *Call) Outcome {
+	if ctx.Err() != nil {
+		return Ended(ctx)
+	}
+	if call.observer == nil {
+		return call.target.attempt(ctx, call).Settled()
+	}
+	return call.observedAttempt(ctx)
+}
+
+func (c *Call) observedAttempt(ctx context.Context) (out Outcome) {
+	start, returned := time.Now(), false
+	defer func() {
+		e := Event{Kind: EventAttempt, Elapsed: time.Since(start), Class: Failure}
+		if returned {
+			e.Class, e.Err = out.Judge(ctx, e.Elapsed, 0), out.Err
+		}
+		c.Emit(ctx, nil, e)
+	}()
+	out = c.target.attempt(ctx, c).Settled()
+	returned = true
+	return out
+}
