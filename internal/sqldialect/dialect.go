@@ -109,19 +109,21 @@ func (d Dialect) Rows(rows, columns, first int) string {
 func (d Dialect) List(n, first int) string { return d.Rows(1, n, first) }
 
 // NowMicros is the expression of the database's clock as whole microseconds
-// since the Unix epoch, of type bigint. The clock is read when the expression
-// is evaluated, not at the transaction's start, so a transaction that waited
-// for a lock sees the time after the wait. (MySQL and SQLite hold it still
-// within one statement. SQLite's clock has milliseconds.)
+// since the Unix epoch, of type bigint. It stands still within a statement, at
+// the statement's start, so that a comparison with it can use an index (with
+// clock_timestamp() or SYSDATE() it could not); it moves between the
+// statements of a transaction. SQLite's clock has milliseconds.
 //
 // Times are kept as integers because the three databases and their drivers
 // disagree on everything else about time: zones, parseTime, text formats.
 func (d Dialect) NowMicros() string {
 	switch d {
 	case Postgres:
-		return "(extract(epoch FROM clock_timestamp())*1000000)::bigint"
+		return "(extract(epoch FROM statement_timestamp())*1000000)::bigint"
 	case MySQL:
-		return "CAST(UNIX_TIMESTAMP(SYSDATE(6))*1000000 AS SIGNED)"
+		// UTC_TIMESTAMP, because the hour that a session's zone repeats in
+		// autumn is ambiguous to UNIX_TIMESTAMP(NOW()).
+		return "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 	default:
 		return "CAST(round(unixepoch('subsec')*1000) AS INTEGER)*1000"
 	}
