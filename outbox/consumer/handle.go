@@ -1,0 +1,81 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/backstay-go/backstay/outbox"
+)
+
+// Handle tries one message in place until it is settled or ctx is over, and says what became of it. The configuration must have its
+// defaults ([Config.WithDefaults]). Broker packages call it; it keeps no state.
+func Handle(ctx context.Context, c Config, h Handler, m *outbox.Message) Verdict {
+	work, stop := graceful(ctx, c.Grace)
+	defer stop()
+	wait := c.Wait
+	for attempt := 1; ; attempt++ {
+		err := try(work, c.Timeout, h, m)
+		if err == nil {
+			return Done
+		}
+		if c.Failed != nil {
+			c.Failed(m, attempt, err)
+		}
+		if attempt == c.Attempts || errors.Is(err, outbox.ErrPermanent) {
+			return c.giveUp(work, m, err)
+		}
+		if !pause(ctx, wait/2+rand.N(wait/2+1)) {
+			return Left
+		}
+		wait = min(2*wait, c.MaxWait)
+	}
+}
+
+func try(ctx context.Context, limit time.Duration, h Handler, m *outbox.Message) error {
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	return h(ctx, m)
+}
+
+func (c Config) giveUp(ctx context.Context, m *outbox.Message, cause error) Verdict {
+	if c.Dead == nil {
+		return Rejected
+	}
+	if err := c.Dead(ctx, m, cause); err != nil {
+		return Left
+	}
+	return Done
+}
+
+// graceful returns a context that outlives ctx by grace, so that a commit under way is not cut off by an orderly end.
+func graceful(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	if grace < 0 {
+		return context.WithCancel(ctx)
+	}
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan *time.Timer, 1)
+	stop := context.AfterFunc(ctx, func() { ended <- time.AfterFunc(grace, cancel) })
+	return work, func() {
+		if !stop() {
+			(<-ended).Stop()
+		}
+		cancel()
+	}
+}
+
+// pause reports false when ctx was over first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
