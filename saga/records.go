@@ -65,9 +65,11 @@ type Claim struct {
 	Node string // the claiming node; must have a lease
 	Refs []Ref  // definitions that the node can run
 	Max  int    // at most so many
-	// ID takes this one instance, whether due or not and without regard to Refs, for an
-	// operator. With an empty Node the epoch is raised and the instance stays without an owner,
-	// its wake-up unchanged: the taker's checkpoint is then fenced if anybody claims in between.
+	// ID takes this one instance, whether due or not and without regard to Refs. A node may take
+	// what it owns already: the epoch is raised and the log read, which is how it finds its way
+	// after a commit whose outcome it cannot learn. With an empty Node, for an operator, the epoch
+	// is raised and the instance stays without an owner, its state and wake-up unchanged: the
+	// taker's checkpoint is then fenced if anybody claims in between.
 	ID string
 }
 

@@ -66,8 +66,8 @@ type Store interface {
 	Starter
 	// Claim hands out due instances of the wanted definitions, oldest wake-up first; among four
 	// times Max due ones those of higher priority first. With ID set it takes that one instance,
-	// due or not, whatever its definition: ErrBusy when it has a live owner, ErrNotFound,
-	// ErrTerminal.
+	// due or not, whatever its definition: ErrBusy when a live node other than Node owns it,
+	// ErrNotFound, ErrTerminal.
 	Claim(ctx context.Context, want Claim) ([]Claimed, error)
 	// Commit writes checkpoints; the answer has the same order.
 	Commit(ctx context.Context, batch []Checkpoint) ([]Committed, error)
