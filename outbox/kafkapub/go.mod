@@ -2,6 +2,16 @@ module github.com/backstay-go/backstay/outbox/kafkapub
 
 go 1.26.0
 
-require github.com/backstay-go/backstay v0.0.0
+require (
+	github.com/backstay-go/backstay v0.0.0
+	github.com/twmb/franz-go v1.22.2
+	github.com/twmb/franz-go/pkg/kmsg v1.15.0
+)
+
+require (
+	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/pierrec/lz4/v4 v4.1.33 // indirect
+	golang.org/x/time v0.16.0 // indirect
+)
 
 replace github.com/backstay-go/backstay => ../..
