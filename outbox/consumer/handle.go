@@ -24,7 +24,7 @@ func Handle(ctx context.Context, c Config, h Handler, m *outbox.Message) Verdict
 			c.Failed(m, attempt, err)
 		}
 		if attempt == c.Attempts || errors.Is(err, outbox.ErrPermanent) {
-			return c.giveUp(work, m, err)
+			return c.GiveUp(work, m, err)
 		}
 		if !pause(ctx, wait/2+rand.N(wait/2+1)) {
 			return Left
@@ -42,7 +42,8 @@ func try(ctx context.Context, limit time.Duration, h Handler, m *outbox.Message)
 	return h(ctx, m)
 }
 
-func (c Config) giveUp(ctx context.Context, m *outbox.Message, cause error) Verdict {
+// GiveUp says what becomes of a message that will not be tried (again). Broker packages call it for one they cannot decode.
+func (c Config) GiveUp(ctx context.Context, m *outbox.Message, cause error) Verdict {
 	if c.Dead == nil {
 		return Rejected
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/backstay-go/backstay/outbox"
 	"github.com/backstay-go/backstay/outbox/consumer"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -111,14 +112,18 @@ func (g *group) handle(ctx context.Context, records []*kgo.Record) (int, error) 
 			return i, nil
 		}
 		m, err := Decode(r)
+		var verdict consumer.Verdict
 		if err != nil {
-			return i, fmt.Errorf("kafkapub: %s[%d]@%d: %w", r.Topic, r.Partition, r.Offset, errors.Join(ErrRejected, err))
+			broken := &outbox.Message{ID: place(r), Topic: r.Topic, Key: string(r.Key), Payload: r.Value, Created: r.Timestamp}
+			verdict = g.config.GiveUp(ctx, broken, err)
+		} else {
+			verdict = consumer.Handle(ctx, g.config, g.handler, m)
 		}
-		switch consumer.Handle(ctx, g.config, g.handler, m) {
+		switch verdict {
 		case consumer.Left:
 			return i, nil
 		case consumer.Rejected:
-			return i, fmt.Errorf("%w: %s[%d]@%d", ErrRejected, r.Topic, r.Partition, r.Offset)
+			return i, fmt.Errorf("%w: %s", ErrRejected, place(r))
 		}
 	}
 	return len(records), nil

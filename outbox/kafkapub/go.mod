@@ -11,7 +11,6 @@ require (
 require (
 	github.com/klauspost/compress v1.20.3 // indirect
 	github.com/pierrec/lz4/v4 v4.1.33 // indirect
-	golang.org/x/time v0.16.0 // indirect
 )
 
 replace github.com/backstay-go/backstay => ../..

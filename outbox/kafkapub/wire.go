@@ -110,10 +110,12 @@ func Decode(r *kgo.Record) (*outbox.Message, error) {
 		}
 	}
 	if m.ID == "" {
-		m.ID = fmt.Sprintf("%s:%d:%d", r.Topic, r.Partition, r.Offset)
+		m.ID = place(r)
 	}
 	return m, nil
 }
+
+func place(r *kgo.Record) string { return fmt.Sprintf("%s:%d:%d", r.Topic, r.Partition, r.Offset) }
 
 func first(headers []kgo.RecordHeader, name string) int {
 	for i, h := range headers {
