@@ -4,12 +4,29 @@ go 1.26.0
 
 require github.com/backstay-go/backstay v0.0.0
 
+require (
+	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
+	github.com/failsafe-go/failsafe-go v0.9.8 // indirect
+	github.com/hashicorp/go-cleanhttp v0.5.2 // indirect
+	github.com/hashicorp/go-retryablehttp v0.7.8 // indirect
+	github.com/sony/gobreaker/v2 v2.4.0 // indirect
+	golang.org/x/sync v0.23.0 // indirect
+)
+
 replace github.com/backstay-go/backstay => ..
+
 replace github.com/backstay-go/backstay/grpcclient => ../grpcclient
+
 replace github.com/backstay-go/backstay/saga/sagapgx => ../saga/sagapgx
+
 replace github.com/backstay-go/backstay/outbox/outboxpgx => ../outbox/outboxpgx
+
 replace github.com/backstay-go/backstay/outbox/natspub => ../outbox/natspub
+
 replace github.com/backstay-go/backstay/outbox/kafkapub => ../outbox/kafkapub
+
 replace github.com/backstay-go/backstay/outbox/amqppub => ../outbox/amqppub
+
 replace github.com/backstay-go/backstay/outbox/redispub => ../outbox/redispub
+
 replace github.com/backstay-go/backstay/outbox/watermillpub => ../outbox/watermillpub
