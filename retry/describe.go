@@ -1,0 +1,55 @@
+package retry
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/backstay-go/backstay"
+)
+
+// Describe implements [backstay.Describer].
+func (r *Retry) Describe() backstay.Description {
+	d := backstay.Description{Kind: "retry"}
+	if r == nil {
+		d.Attempts, d.Detail = 1, "none"
+		return d
+	}
+	c := &r.c
+	d.Name, d.Attempts, d.MaxDelay = c.Name, c.Attempts, c.MaxDelay
+	var s strings.Builder
+	switch {
+	case c.Attempts == math.MaxInt:
+		d.Attempts = -1
+		s.WriteString("unlimited attempts")
+	case c.Attempts == 1:
+		s.WriteString("1 attempt")
+	default:
+		fmt.Fprintf(&s, "%d attempts", c.Attempts)
+	}
+	s.WriteString(", ")
+	if c.Jitter != None {
+		fmt.Fprintf(&s, "%s jitter ", c.Jitter)
+	}
+	switch {
+	case c.Backoff != nil:
+		s.WriteString("own backoff")
+	case c.Schedule == Linear:
+		fmt.Fprintf(&s, "%v linear", c.Delay)
+	case c.Schedule == Exponential && c.Jitter != Decorrelated:
+		fmt.Fprintf(&s, "%v ×%v", c.Delay, c.Factor)
+	default:
+		fmt.Fprintf(&s, "%v", c.Delay)
+	}
+	if c.MaxDelay < forever {
+		fmt.Fprintf(&s, " ≤ %v", c.MaxDelay)
+	}
+	if c.MaxElapsed > 0 {
+		fmt.Fprintf(&s, ", within %v", c.MaxElapsed)
+	}
+	if c.Budget != nil || c.BudgetFor != nil {
+		s.WriteString(", budget")
+	}
+	d.Detail = s.String()
+	return d
+}
