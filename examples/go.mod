@@ -2,14 +2,39 @@ module github.com/backstay-go/backstay/examples
 
 go 1.26.0
 
-require github.com/backstay-go/backstay v0.0.0
+require (
+	github.com/backstay-go/backstay v0.0.0
+	modernc.org/sqlite v1.60.0
+)
+
+require (
+	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
+	github.com/dustin/go-humanize v1.0.1 // indirect
+	github.com/google/uuid v1.6.0 // indirect
+	github.com/mattn/go-isatty v0.0.24 // indirect
+	github.com/ncruces/go-strftime v1.0.0 // indirect
+	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
+	github.com/sony/gobreaker/v2 v2.4.0 // indirect
+	golang.org/x/sys v0.48.0 // indirect
+	modernc.org/libc v1.77.1 // indirect
+	modernc.org/mathutil v1.7.1 // indirect
+	modernc.org/memory v1.12.1 // indirect
+)
 
 replace github.com/backstay-go/backstay => ..
+
 replace github.com/backstay-go/backstay/grpcclient => ../grpcclient
+
 replace github.com/backstay-go/backstay/saga/sagapgx => ../saga/sagapgx
+
 replace github.com/backstay-go/backstay/outbox/outboxpgx => ../outbox/outboxpgx
+
 replace github.com/backstay-go/backstay/outbox/natspub => ../outbox/natspub
+
 replace github.com/backstay-go/backstay/outbox/kafkapub => ../outbox/kafkapub
+
 replace github.com/backstay-go/backstay/outbox/amqppub => ../outbox/amqppub
+
 replace github.com/backstay-go/backstay/outbox/redispub => ../outbox/redispub
+
 replace github.com/backstay-go/backstay/outbox/watermillpub => ../outbox/watermillpub
