@@ -2,15 +2,16 @@ module github.com/backstay-go/backstay/bench
 
 go 1.26.0
 
-require github.com/backstay-go/backstay v0.0.0
+require (
+	github.com/backstay-go/backstay v0.0.0
+	github.com/failsafe-go/failsafe-go v0.9.8
+	github.com/sony/gobreaker/v2 v2.4.0
+	golang.org/x/sync v0.23.0
+)
 
 require (
+	github.com/bits-and-blooms/bitset v1.24.4 // indirect
 	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
-	github.com/failsafe-go/failsafe-go v0.9.8 // indirect
-	github.com/hashicorp/go-cleanhttp v0.5.2 // indirect
-	github.com/hashicorp/go-retryablehttp v0.7.8 // indirect
-	github.com/sony/gobreaker/v2 v2.4.0 // indirect
-	golang.org/x/sync v0.23.0 // indirect
 )
 
 replace github.com/backstay-go/backstay => ..
