@@ -1,0 +1,212 @@
+package deadline_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/backstay-go/backstay/internal/deadline"
+)
+
+var errCause = errors.New("cause")
+
+type key struct{}
+
+// view is all that anybody can see of a context and of one derived from it.
+type view struct {
+	err, cause           error
+	done                 bool
+	childErr, childCause error
+	childDone            bool
+	after                bool
+	value                any
+	left                 time.Duration
+	hasDeadline          bool
+}
+
+// TestEqualsStandard runs the same story on the standard context and on ours and compares what can be seen.
+func TestEqualsStandard(t *testing.T) {
+	type world struct {
+		parent context.Context
+		end    context.CancelCauseFunc
+		cancel func()
+	}
+	stories := []struct {
+		name  string
+		limit time.Duration
+		outer time.Duration // the parent's own deadline; 0: none
+		story func(w world)
+		blind bool // cannot be told when nobody looks: see the package documentation
+	}{
+		{"alive", time.Second, 0, func(world) { time.Sleep(time.Millisecond) }, false},
+		{"expires", time.Second, 0, func(world) { time.Sleep(2 * time.Second) }, false},
+		{"expires at once", -time.Second, 0, func(world) {}, false},
+		{"cancelled", time.Second, 0, func(w world) { w.cancel() }, false},
+		{"cancelled after expiry", time.Second, 0, func(w world) { time.Sleep(2 * time.Second); w.cancel() }, false},
+		{"parent cancelled with a cause", time.Second, 0, func(w world) { w.end(errors.New("parent")) }, false},
+		{"parent cancelled after expiry", time.Second, 0, func(w world) { time.Sleep(2 * time.Second); w.end(nil) }, true},
+		{"parent ends earlier", time.Second, time.Millisecond, func(world) { time.Sleep(time.Minute) }, false},
+		{"parent ends later", time.Second, time.Minute, func(world) { time.Sleep(2 * time.Second) }, false},
+		{"parent ends at the same time", time.Second, time.Second, func(world) { time.Sleep(2 * time.Second) }, true},
+	}
+	for _, s := range stories {
+		for _, asked := range []string{"first", "last"} { // is Done asked for before the story, or only after it
+			if asked == "last" && s.blind {
+				continue
+			}
+			t.Run(s.name+", asked "+asked, func(t *testing.T) {
+				run := func(make func(context.Context, time.Duration) (context.Context, func())) view {
+					parent, end := context.WithCancelCause(context.WithValue(context.Background(), key{}, "v"))
+					defer end(nil)
+					if s.outer != 0 {
+						var stop context.CancelFunc
+						parent, stop = context.WithTimeout(parent, s.outer)
+						defer stop()
+					}
+					ctx, cancel := make(parent, s.limit)
+					defer cancel()
+					var v view
+					var child context.Context
+					derive := func() {
+						var stop context.CancelFunc
+						child, stop = context.WithCancel(context.WithValue(ctx, "k", "v"))
+						t.Cleanup(stop)
+						context.AfterFunc(ctx, func() { v.after = true })
+					}
+					if asked == "first" {
+						derive()
+					}
+					s.story(world{parent, end, cancel})
+					v.err, v.cause = ctx.Err(), context.Cause(ctx)
+					if asked == "last" {
+						derive()
+					}
+					synctest.Wait()
+					select {
+					case <-ctx.Done():
+						v.done = true
+					default:
+					}
+					select {
+					case <-child.Done():
+						v.childDone = true
+					default:
+					}
+					v.childErr, v.childCause = child.Err(), context.Cause(child)
+					v.value = ctx.Value(key{})
+					var at time.Time
+					at, v.hasDeadline = ctx.Deadline()
+					v.left = time.Until(at)
+					return v
+				}
+				var got, want view
+				synctest.Test(t, func(t *testing.T) {
+					want = run(func(p context.Context, d time.Duration) (context.Context, func()) {
+						c, cancel := context.WithTimeoutCause(p, d, errCause)
+						return c, cancel
+					})
+				})
+				synctest.Test(t, func(t *testing.T) {
+					got = run(func(p context.Context, d time.Duration) (context.Context, func()) {
+						c := deadline.New(p, d, errCause, false)
+						return c, c.Cancel
+					})
+				})
+				if want.cause != nil && got.cause != nil && want.cause.Error() == got.cause.Error() {
+					got.cause = want.cause
+				}
+				if want.childCause != nil && got.childCause != nil && want.childCause.Error() == got.childCause.Error() {
+					got.childCause = want.childCause
+				}
+				if got != want {
+					t.Errorf("got  %+v\nwant %+v", got, want)
+				}
+			})
+		}
+	}
+}
+
+func TestDisarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, asked := range []bool{true, false} {
+			parent, end := context.WithCancel(context.Background())
+			c := deadline.New(parent, time.Second, errCause, true)
+			if asked {
+				c.Done()
+			}
+			time.Sleep(time.Second / 2)
+			if !c.Disarm() {
+				t.Fatalf("asked %v: Disarm before the deadline reported that it had passed", asked)
+			}
+			time.Sleep(time.Second)
+			if err := c.Err(); err != nil {
+				t.Errorf("asked %v: Err after the lifted deadline: got %v, want nil", asked, err)
+			}
+			if c.Expired() {
+				t.Errorf("asked %v: Expired after Disarm", asked)
+			}
+			end()
+			<-c.Done()
+			if err := c.Err(); err != context.Canceled {
+				t.Errorf("asked %v: Err after the parent's end: got %v, want %v", asked, err, context.Canceled)
+			}
+			c.Cancel()
+		}
+	})
+}
+
+func TestDisarmTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, asked := range []bool{true, false} {
+			c := deadline.New(context.Background(), time.Second, errCause, true)
+			if asked {
+				c.Done()
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if c.Disarm() {
+				t.Errorf("asked %v: Disarm after the deadline reported that it was in time", asked)
+			}
+			if err := c.Err(); err != context.DeadlineExceeded {
+				t.Errorf("asked %v: Err: got %v, want %v", asked, err, context.DeadlineExceeded)
+			}
+			if cause := context.Cause(c); cause != errCause {
+				t.Errorf("asked %v: Cause: got %v, want %v", asked, cause, errCause)
+			}
+			c.Cancel()
+		}
+	})
+}
+
+// TestOneAllocation guards the reason for this package.
+func TestOneAllocation(t *testing.T) {
+	parent := context.Background()
+	got := testing.AllocsPerRun(100, func() {
+		c := deadline.New(parent, time.Hour, errCause, false)
+		_ = c.Err()
+		c.Finish()
+	})
+	if got > 1 {
+		t.Errorf("a context that nobody waits on: got %v allocations, want 1", got)
+	}
+}
+
+// TestNoTimerLeft: a cancelled context leaves nothing behind that would fire later.
+func TestNoTimerLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, disarms := range []bool{true, false} {
+			start := time.Now()
+			c := deadline.New(context.Background(), time.Hour, errCause, disarms)
+			c.Done()
+			c.Cancel()
+			if err := c.Err(); err != context.Canceled {
+				t.Errorf("disarms %v: Err after Cancel: got %v, want %v", disarms, err, context.Canceled)
+			}
+			if since := time.Since(start); since != 0 {
+				t.Errorf("disarms %v: %v passed", disarms, since)
+			}
+		}
+	})
+}
