@@ -42,7 +42,7 @@ func Attempts(n int) CallOption { return func(i *CallInfo) { i.Attempts = max(n,
 type Call struct {
 	ctx      context.Context // what the attempt's context was derived from; immutable
 	first    *Call           // the call's first attempt, which holds what all share
-	target   target
+	target   Attempter
 	observer Observer // nil: none
 	prev     error    // why the attempt before this one ended
 	info     CallInfo
@@ -50,11 +50,6 @@ type Call struct {
 	retrying bool // a retry repeats this call or one around it; set before the attempt that it covers starts
 
 	made atomic.Int32 // attempts started; used in first only
-}
-
-// target makes the attempts of one call.
-type target interface {
-	attempt(ctx context.Context, call *Call) Outcome
 }
 
 // Name returns the operation's name; may be empty.
@@ -119,6 +114,9 @@ func (c *Call) Emit(ctx context.Context, own Observer, e Event) {
 	observe(ctx, c.observer, e)
 	observe(ctx, own, e)
 }
+
+// Parent returns the context that the Call hands everything on to but its own key.
+func (c *Call) Parent() context.Context { return c.ctx }
 
 // callKey is the context key of the nearest Call.
 type callKey struct{}

@@ -74,7 +74,7 @@ type call[T any] struct {
 	fn func(context.Context) (T, error)
 }
 
-func (c *call[T]) attempt(ctx context.Context, _ *Call) Outcome {
+func (c *call[T]) Attempt(ctx context.Context, _ *Call) Outcome {
 	v, err := c.fn(ctx)
 	return Outcome{Value: v, Err: err}
 }
@@ -84,7 +84,7 @@ type plainCall struct {
 	fn func(context.Context) error
 }
 
-func (c *plainCall) attempt(ctx context.Context, _ *Call) Outcome {
+func (c *plainCall) Attempt(ctx context.Context, _ *Call) Outcome {
 	return Outcome{Err: c.fn(ctx)}
 }
 
@@ -94,7 +94,7 @@ type heldCall[T any] struct {
 	close func(T)
 }
 
-func (c *heldCall[T]) attempt(ctx context.Context, _ *Call) Outcome {
+func (c *heldCall[T]) Attempt(ctx context.Context, _ *Call) Outcome {
 	v, err := c.fn(ctx)
 	if err != nil {
 		return Outcome{Value: v, Err: err}

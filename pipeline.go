@@ -84,22 +84,21 @@ func (p *Pipeline) String() string {
 	return s.String() + strings.Repeat("  ", depth) + "call\n"
 }
 
-// Handle makes the call that info describes through the pipeline, each attempt of it by h. It is for adapters of transports; functions
+// Handle makes the call that info describes through the pipeline, each attempt of it by a. It is for adapters of transports; functions
 // are called by [Do]. The context of an attempt belongs to it; the outcome may hold a value that outlives it only
 // when info.Holds is set.
-func (p *Pipeline) Handle(ctx context.Context, info CallInfo, h Handler) Outcome {
-	c := &handlerCall{handler: h}
-	c.info = info
-	c.target = c
-	return p.run(ctx, &c.Call)
+func (p *Pipeline) Handle(ctx context.Context, info CallInfo, a Attempter) Outcome {
+	return p.run(ctx, &Call{info: info, target: a})
 }
 
-type handlerCall struct {
-	Call
-	handler Handler
+// Attempter makes the attempts of one call; a [Handler] is one. Attempt may be called again while an earlier one runs, if
+// the call is marked as repeatable and the pipeline hedges.
+type Attempter interface {
+	Attempt(ctx context.Context, call *Call) Outcome
 }
 
-func (c *handlerCall) attempt(ctx context.Context, call *Call) Outcome { return c.handler(ctx, call) }
+// Attempt calls h.
+func (h Handler) Attempt(ctx context.Context, call *Call) Outcome { return h(ctx, call) }
 
 // run starts the call c, whose info and target are set.
 func (p *Pipeline) run(ctx context.Context, c *Call) Outcome {
@@ -142,7 +141,7 @@ func attempt(ctx context.Context, call *Call) Outcome {
 		return Ended(ctx)
 	}
 	if call.observer == nil {
-		return call.target.attempt(ctx, call).Settled()
+		return call.target.Attempt(ctx, call).Settled()
 	}
 	return call.observedAttempt(ctx)
 }
@@ -156,7 +155,7 @@ func (c *Call) observedAttempt(ctx context.Context) (out Outcome) {
 		}
 		c.Emit(ctx, nil, e)
 	}()
-	out = c.target.attempt(ctx, c).Settled()
+	out = c.target.Attempt(ctx, c).Settled()
 	returned = true
 	return out
 }

@@ -26,13 +26,18 @@ type Ctx struct {
 
 	real atomic.Bool // inner and its helpers are set
 
-	mu       sync.Mutex
-	canceled bool // guarded by mu
-	expired  bool // guarded by mu; disarms only: the timer fired
+	mu       sync.Mutex // all below; a context takes that of one outside it while it holds its own, never the other way
+	canceled bool
+	expired  bool // disarms only: this context's own deadline ended it
+	overdue  bool // disarms only: some deadline ended it, its own or that of one outside
 	inner    context.Context
 	end      context.CancelFunc
 	endCause context.CancelCauseFunc
 	timer    *time.Timer
+	watch    error     // the cause when the watch runs out; nil: no watch
+	watchEnd time.Time // when it does
+	children []*Ctx    // contexts that were made real without making this one real
+	room     [1]*Ctx   // the first of them
 }
 
 // New returns a context that ends after d, or when Cancel is called, or with its parent. context.Cause reports cause once it has expired.
@@ -45,6 +50,11 @@ func New(parent context.Context, d time.Duration, cause error, disarms bool) *Ct
 		c.at, c.follows = at, true
 	}
 	return c
+}
+
+// Open returns a context without a deadline of its own, to be cancelled and watched.
+func Open(parent context.Context) *Ctx {
+	return &Ctx{parent: parent, follows: true, disarms: true}
 }
 
 // Deadline implements [context.Context].
@@ -71,35 +81,143 @@ func (c *Ctx) realize() {
 		return
 	}
 	switch {
-	case c.follows || c.disarmed.Load():
-		c.inner, c.end = context.WithCancel(c.parent)
 	case c.disarms:
-		c.inner, c.endCause = context.WithCancelCause(c.parent)
-		c.end = func() { c.endCause(nil) }
-		if left := time.Until(c.at); left > 0 {
-			c.timer = time.AfterFunc(left, c.expire)
-		} else if !c.canceled && c.inner.Err() == nil {
-			c.expired = true
-			c.endCause(c.cause)
-		}
+		c.realizeDisarming()
+	case c.follows:
+		c.inner, c.end = context.WithCancel(c.parent)
 	default:
 		c.inner, c.end = context.WithDeadlineCause(c.parent, c.at, c.cause)
 	}
+	c.real.Store(true)
 	if c.canceled {
+		c.stop(nil)
+	}
+}
+
+// stop ends the standard context. Called with mu held.
+func (c *Ctx) stop(cause error) {
+	if c.disarms {
+		c.endCause(cause)
+	} else {
 		c.end()
 	}
-	c.real.Store(true)
+}
+
+// realizeDisarming makes a standard context with a timer beside it, which can be stopped. Contexts of the same kind directly outside this one
+// that are not real yet stay so: this one keeps the earliest of their deadlines and is told when they are cancelled. So an attempt's
+// timeout inside a total timeout costs one context and one timer.
+func (c *Ctx) realizeDisarming() {
+	parent, at, timed, ended := c.parent, c.at, !c.follows && !c.disarmed.Load(), false
+	for outer := directly(parent); outer != nil; outer = directly(parent) {
+		limit, limited, attached, canceled := outer.attach(c)
+		if !attached {
+			break
+		}
+		if limited && (!timed || limit.Before(at)) {
+			at, timed = limit, true
+		}
+		ended = ended || canceled
+		parent = outer.parent
+	}
+	c.inner, c.endCause = context.WithCancelCause(parent)
+	switch left := time.Duration(0); {
+	case ended:
+		c.endCause(nil)
+	case timed:
+		if left = time.Until(at); left > 0 {
+			c.timer = time.AfterFunc(left, c.expire)
+		} else if !c.canceled && c.inner.Err() == nil {
+			c.overrun()
+		}
+	}
+}
+
+// directly returns ctx, or the one that it hands everything on to, as a Ctx that can be disarmed; else nil.
+func directly(ctx context.Context) *Ctx {
+	for {
+		switch p := ctx.(type) {
+		case *Ctx:
+			if p.disarms {
+				return p
+			}
+			return nil
+		case interface{ Parent() context.Context }:
+			ctx = p.Parent()
+		default:
+			return nil
+		}
+	}
+}
+
+// attach has child told when c is cancelled, unless c is real already and must be child's parent.
+func (c *Ctx) attach(child *Ctx) (at time.Time, limited, attached, canceled bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.real.Load() {
+		return at, false, false, false
+	}
+	if c.children == nil {
+		c.children = c.room[:0]
+	}
+	c.children = append(c.children, child)
+	return c.at, !c.follows && !c.disarmed.Load(), true, c.canceled
+}
+
+// overrun ends the context by a deadline: its own, or that of one outside. Called with mu held.
+func (c *Ctx) overrun() {
+	c.overdue = true
+	now := time.Now()
+	if !c.follows && !c.disarmed.Load() && !now.Before(c.at) {
+		c.expired = true
+		c.endCause(c.cause)
+		return
+	}
+	for outer := directly(c.parent); outer != nil; outer = directly(outer.parent) {
+		if !outer.follows && !outer.disarmed.Load() && !now.Before(outer.at) {
+			c.endCause(outer.cause)
+			return
+		}
+	}
+	c.overdue = false // lifted meanwhile
 }
 
 // expire is the timer's function, for contexts that can be disarmed.
 func (c *Ctx) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.canceled || c.disarmed.Load() || c.inner.Err() != nil {
-		return
+	switch {
+	case c.canceled || c.inner.Err() != nil:
+	case c.watch != nil:
+		if !time.Now().Before(c.watchEnd) {
+			c.overdue = true
+			c.endCause(c.watch)
+		}
+	case !c.watchEnd.IsZero(): // a watch that ended in time
+	default:
+		c.overrun()
 	}
-	c.expired = true
-	c.endCause(c.cause)
+}
+
+// Watch ends the context with cause unless Unwatch is called within d. It is for contexts that can be disarmed, once that has
+// been done: it uses the same timer.
+func (c *Ctx) Watch(d time.Duration, cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.realize()
+	c.watch, c.watchEnd = cause, time.Now().Add(d)
+	if c.timer == nil {
+		c.timer = time.AfterFunc(d, c.expire)
+	} else {
+		c.timer.Reset(d)
+	}
+}
+
+// Unwatch ends a watch.
+func (c *Ctx) Unwatch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watch = nil
+	c.timer.Stop()
 }
 
 // Err implements [context.Context].
@@ -126,10 +244,16 @@ func (c *Ctx) err() error {
 		}
 		c.realize() // past the deadline: the standard context says so at once, with the cause
 	}
-	if c.expired {
+	if c.overdue {
 		return context.DeadlineExceeded
 	}
-	return c.inner.Err()
+	err := c.inner.Err()
+	if err != nil && c.disarms && !c.canceled {
+		if outer := directly(c.parent); outer != nil && outer.Err() != nil {
+			return outer.Err() // which knows whether it was a deadline
+		}
+	}
+	return err
 }
 
 // Value implements [context.Context].
@@ -178,32 +302,27 @@ func (c *Ctx) Disarm() bool {
 // Finish cancels the context and reports whether its own deadline had passed before.
 func (c *Ctx) Finish() (expired bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.finish()
-}
-
-// finish is Finish with mu held.
-func (c *Ctx) finish() (expired bool) {
 	expired = c.hasExpired()
-	if c.canceled {
-		return expired
+	if !c.canceled {
+		if expired && !c.real.Load() && c.children == nil {
+			c.realize() // so that it has ended by its deadline, not by us
+		}
+		c.canceled = true
+		if c.timer != nil {
+			c.timer.Stop()
+		}
+		if c.real.Load() {
+			c.stop(nil)
+		}
 	}
-	if expired {
-		c.realize() // so that it has ended by its deadline, not by us
-	}
-	c.canceled = true
-	if c.timer != nil {
-		c.timer.Stop()
-	}
-	if c.real.Load() {
-		c.end()
+	children := c.children
+	c.children = nil
+	c.mu.Unlock()
+	for _, child := range children {
+		child.Finish()
 	}
 	return expired
 }
 
 // Cancel ends the context and lets go of its timer. It may be called more than once.
-func (c *Ctx) Cancel() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.finish()
-}
+func (c *Ctx) Cancel() { c.Finish() }

@@ -49,7 +49,6 @@ func TestEqualsStandard(t *testing.T) {
 		{"parent cancelled after expiry", time.Second, 0, func(w world) { time.Sleep(2 * time.Second); w.end(nil) }, true},
 		{"parent ends earlier", time.Second, time.Millisecond, func(world) { time.Sleep(time.Minute) }, false},
 		{"parent ends later", time.Second, time.Minute, func(world) { time.Sleep(2 * time.Second) }, false},
-		{"parent ends at the same time", time.Second, time.Second, func(world) { time.Sleep(2 * time.Second) }, true},
 	}
 	for _, s := range stories {
 		for _, asked := range []string{"first", "last"} { // is Done asked for before the story, or only after it
@@ -210,3 +209,74 @@ func TestNoTimerLeft(t *testing.T) {
 		}
 	})
 }
+
+// TestNested: an attempt's context inside a total one, through something that hands a context on, as a Call does.
+func TestNested(t *testing.T) {
+	errOuter := errors.New("outer")
+	cases := []struct {
+		name         string
+		outer, inner time.Duration
+		story        func(outer, inner *deadline.Ctx)
+		err, cause   error
+		expired      [2]bool // outer, inner
+	}{
+		{"inner first", 2 * time.Second, time.Second, func(_, _ *deadline.Ctx) { time.Sleep(3 * time.Second / 2) }, context.DeadlineExceeded, errCause, [2]bool{false, true}},
+		{"outer first", time.Second, 2 * time.Second, func(_, _ *deadline.Ctx) { time.Sleep(3 * time.Second / 2) }, context.DeadlineExceeded, errOuter, [2]bool{true, false}},
+		{"outer cancelled", 2 * time.Second, time.Second, func(o, _ *deadline.Ctx) { o.Cancel() }, context.Canceled, context.Canceled, [2]bool{}},
+		{"inner cancelled", 2 * time.Second, time.Second, func(_, i *deadline.Ctx) { i.Cancel() }, context.Canceled, context.Canceled, [2]bool{}},
+		{"both lifted", 2 * time.Second, time.Second, func(o, i *deadline.Ctx) { i.Disarm(); o.Disarm(); time.Sleep(time.Minute) }, nil, nil, [2]bool{}},
+		{"lifted, then the outer cancelled", 2 * time.Second, time.Second, func(o, i *deadline.Ctx) { i.Disarm(); o.Disarm(); o.Cancel() }, context.Canceled, context.Canceled, [2]bool{}},
+		{"watched", 2 * time.Second, time.Second, func(o, i *deadline.Ctx) {
+			i.Disarm()
+			o.Disarm()
+			i.Watch(time.Second, errOuter)
+			time.Sleep(time.Second / 2)
+			i.Unwatch()
+			time.Sleep(time.Minute)
+			i.Watch(time.Second, errCause)
+			time.Sleep(2 * time.Second)
+		}, context.DeadlineExceeded, errCause, [2]bool{}},
+	}
+	for _, c := range cases {
+		for _, realOuter := range []bool{false, true} {
+			t.Run(c.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					outer := deadline.New(context.Background(), c.outer, errOuter, true)
+					defer outer.Cancel()
+					if realOuter {
+						outer.Done()
+					}
+					inner := deadline.New(through{outer}, c.inner, errCause, true)
+					defer inner.Cancel()
+					done := inner.Done()
+					c.story(outer, inner)
+					synctest.Wait()
+					if got := inner.Err(); got != c.err {
+						t.Errorf("Err: got %v, want %v", got, c.err)
+					}
+					if got := context.Cause(inner); got != c.cause {
+						t.Errorf("Cause: got %v, want %v", got, c.cause)
+					}
+					select {
+					case <-done:
+						if c.err == nil {
+							t.Error("Done is closed")
+						}
+					default:
+						if c.err != nil {
+							t.Error("Done is not closed")
+						}
+					}
+					if got := [2]bool{outer.Expired(), inner.Expired()}; got != c.expired {
+						t.Errorf("Expired of outer and inner: got %v, want %v", got, c.expired)
+					}
+				})
+			})
+		}
+	}
+}
+
+// through hands a context on, as backstay.Call does.
+type through struct{ context.Context }
+
+func (t through) Parent() context.Context { return t.Context }
