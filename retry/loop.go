@@ -32,13 +32,14 @@ func (r *Retry) Loop(ctx context.Context, err *error, opts ...backstay.CallOptio
 			pipeline = r.loop
 		}
 		more := true
-		out := pipeline.Handle(ctx, info, func(_ context.Context, attempt *backstay.Call) backstay.Outcome {
+		body := backstay.Handler(func(_ context.Context, attempt *backstay.Call) backstay.Outcome {
 			*err = nil
 			if more = yield(attempt); !more {
 				return backstay.Outcome{Class: backstay.Neutral, Again: backstay.No}
 			}
 			return backstay.Outcome{Err: *err}
 		})
+		out := pipeline.Handle(ctx, info, body)
 		if more {
 			*err = out.Err
 		}
