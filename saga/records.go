@@ -33,8 +33,8 @@ type Ref struct {
 // Forever, as a wake-up, means that only mail or an operator brings the instance back.
 const Forever time.Duration = -1
 
-// New is an instance to be made.
-type New struct {
+// NewInstance is an instance to be made.
+type NewInstance struct {
 	ID       string // UUIDv7
 	Ref      Ref
 	Tenant   string        // may be empty
@@ -51,12 +51,12 @@ type New struct {
 	Node string
 }
 
-// Started answers a New.
+// Started answers a NewInstance.
 type Started struct {
 	ID       string    // of the instance that exists now
 	Existing bool      // it existed before; the fields below are as found
 	Hash     string    // its input hash
-	Owned    bool      // it was made under New.Node
+	Owned    bool      // it was made under NewInstance.Node
 	Now      time.Time // the store's clock
 }
 

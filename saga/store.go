@@ -14,10 +14,10 @@ type Starter interface {
 	// Start makes one instance for each element of batch, in one transaction, and answers in the
 	// same order. An instance whose (Tenant, Def, Key) exists already is not made: its Started
 	// says so, with the input hash found, and the others are made all the same. Two concurrent
-	// starts of one key make one instance; the loser sees the winner's. It must not leave the
+	// starts of one key make one instance, also within one batch; the loser sees the winner's. It must not leave the
 	// caller's transaction failed when a key exists (PostgreSQL: ON CONFLICT DO NOTHING, never a
 	// caught duplicate-key error).
-	Start(ctx context.Context, batch []New) ([]Started, error)
+	Start(ctx context.Context, batch []NewInstance) ([]Started, error)
 }
 
 // Store keeps sagas. The contract, in numbered duties; sagatest.TestStore checks each of them.
