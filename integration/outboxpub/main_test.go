@@ -31,8 +31,8 @@ func need(tb testing.TB, what, addr string) {
 // unique is a name that nobody else has.
 func unique(prefix string) string { return prefix + "_" + rand.Text() }
 
-// message is a valid message.
-func message(topic, key, payload string) *outbox.Message {
+// newMessage is a valid message.
+func newMessage(topic, key, payload string) *outbox.Message {
 	return &outbox.Message{ID: outbox.NewID(), Topic: topic, Key: key, Payload: []byte(payload), Attempt: 1}
 }
 
@@ -56,7 +56,7 @@ func eventually(tb testing.TB, limit time.Duration, ask func() error) {
 	}
 }
 
-// publishOne publishes a single message with a deadline.
+// results is what a relay hands over.
 func results(n int) []error {
 	r := make([]error, n)
 	for i := range r {

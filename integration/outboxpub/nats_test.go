@@ -149,7 +149,7 @@ func TestNATSConformance(t *testing.T) {
 func TestNATSDuplicate(t *testing.T) {
 	js := connectNATS(t, embeddedNATS(t).Addr().String())
 	subject, s := newStream(t, js, nil)
-	m := message(subject, "k", "once")
+	m := newMessage(subject, "k", "once")
 	for range 3 {
 		p := natspub.New(js, natspub.Config{}) // another relay each time
 		result := results(1)
@@ -174,7 +174,7 @@ func TestNATSMissingStream(t *testing.T) {
 	defer p.Close()
 	there, _ := newStream(t, js, nil)
 	later := unique("later")
-	batch := []*outbox.Message{message(later, "a", "1"), message(there, "b", "2"), message(later, "c", "3")}
+	batch := []*outbox.Message{newMessage(later, "a", "1"), newMessage(there, "b", "2"), newMessage(later, "c", "3")}
 	result := results(3)
 	p.Publish(t.Context(), batch, result)
 	for i, want := range []error{natspub.ErrNoStream, nil, natspub.ErrNoStream} {
@@ -200,7 +200,7 @@ func TestNATSStreamRefuses(t *testing.T) {
 	defer p.Close()
 	full, _ := newStream(t, js, func(c *jetstream.StreamConfig) { c.MaxMsgs, c.Discard = 1, jetstream.DiscardNew })
 	small, _ := newStream(t, js, func(c *jetstream.StreamConfig) { c.MaxMsgSize = 200 })
-	batch := []*outbox.Message{message(full, "a", "1"), message(full, "b", "2"), message(small, "c", string(make([]byte, 300)))}
+	batch := []*outbox.Message{newMessage(full, "a", "1"), newMessage(full, "b", "2"), newMessage(small, "c", string(make([]byte, 300)))}
 	result := results(3)
 	p.Publish(t.Context(), batch, result)
 	if result[0] != nil {
@@ -220,10 +220,10 @@ func TestNATSHeaderOrders(t *testing.T) {
 	p := natspub.New(js, natspub.Config{})
 	defer p.Close()
 	subject, s := newStream(t, js, func(c *jetstream.StreamConfig) { c.AllowRollup = true })
-	kept := message(subject, "", "kept")
-	order := message(subject, "", "order")
+	kept := newMessage(subject, "", "kept")
+	order := newMessage(subject, "", "order")
 	order.Headers = map[string]string{"nats-Rollup": "all"}
-	wild := message("orders.>", "", "wild")
+	wild := newMessage("orders.>", "", "wild")
 	result := results(3)
 	p.Publish(t.Context(), []*outbox.Message{kept, order, wild}, result)
 	if result[0] != nil || !errors.Is(result[1], outbox.ErrPermanent) || !errors.Is(result[2], outbox.ErrPermanent) {
