@@ -1,0 +1,138 @@
+package adaptive_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/backstay-go/backstay"
+	"github.com/backstay-go/backstay/adaptive"
+)
+
+// load calls s through l from n goroutines, each as often as it can, until the test ends, and counts the good calls.
+func load(t *testing.T, s *server, l *adaptive.Limit, n int) *atomic.Int64 {
+	p := backstay.Chain(l)
+	var good atomic.Int64
+	var all sync.WaitGroup
+	stop := make(chan struct{})
+	for range n {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				err := backstay.Run(context.Background(), p, func(ctx context.Context) error { return s.call(ctx, time.Second) })
+				if err == nil {
+					good.Add(1)
+				} else {
+					time.Sleep(5 * time.Millisecond)
+				}
+			}
+		})
+	}
+	t.Cleanup(func() { close(stop); all.Wait() })
+	return &good
+}
+
+func TestFindsCapacity(t *testing.T) {
+	for _, workers := range []int{30, 200} {
+		synctest.Test(t, func(t *testing.T) {
+			s := startServer(t, workers, 100000, 10*time.Millisecond)
+			l := adaptive.New(adaptive.Config{})
+			good := load(t, s, l, 4*workers)
+			time.Sleep(2 * time.Second)
+			good.Store(0)
+			time.Sleep(10 * time.Second)
+			capacity := float64(workers) * 100 * 10
+			if got := float64(good.Load()) / capacity; got < 0.95 {
+				t.Errorf("%d workers: goodput is %.2f of capacity, want at least 0.95", workers, got)
+			}
+			snap := l.Snapshot()
+			if snap.Limit < workers/2 || snap.Limit > 2*workers {
+				t.Errorf("%d workers: limit is %d, want near %d", workers, snap.Limit, workers)
+			}
+			if snap.RTT > 20*time.Millisecond || snap.Baseline < 9*time.Millisecond || snap.Baseline > 12*time.Millisecond {
+				t.Errorf("%d workers: response time %v, baseline %v; want at most 20ms and about 10ms", workers, snap.RTT, snap.Baseline)
+			}
+		})
+	}
+}
+
+// A dependency that has become three times slower for good is no overload.
+func TestBaselineShift(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const workers = 30
+		s := startServer(t, workers, 100000, 10*time.Millisecond)
+		l := adaptive.New(adaptive.Config{})
+		good := load(t, s, l, 4*workers)
+		time.Sleep(21 * time.Second)
+		s.service.Store(int64(30 * time.Millisecond))
+		good.Store(0)
+		time.Sleep(10 * time.Second)
+		if got := float64(good.Swap(0)) / (workers / 0.03 * 10); got < 0.9 {
+			t.Errorf("goodput in the 10 s after the shift is %.2f of capacity, want at least 0.9", got)
+		}
+		if snap := l.Snapshot(); snap.Baseline < 25*time.Millisecond || snap.Baseline > 40*time.Millisecond {
+			t.Errorf("baseline 10 s after the shift is %v, want about 30ms", snap.Baseline)
+		}
+		s.service.Store(int64(10 * time.Millisecond))
+		time.Sleep(10 * time.Second)
+		if snap := l.Snapshot(); snap.Baseline > 13*time.Millisecond {
+			t.Errorf("baseline 10 s after the shift back is %v, want about 10ms", snap.Baseline)
+		}
+	})
+}
+
+// Clients that know nothing of each other offer half as much again as their server can do. The queue must stay short, and not grow with time as it does
+// when each takes the others' queue for its baseline.
+func TestSharedOverload(t *testing.T) {
+	for _, clients := range []int{5, 20, 100} {
+		synctest.Test(t, func(t *testing.T) {
+			const capacity, end = 3000, 40
+			s := startServer(t, capacity/100, 100000, 10*time.Millisecond)
+			var good [end]atomic.Int64
+			var slowest [end]atomic.Int64
+			var all sync.WaitGroup
+			for range clients {
+				p := backstay.Chain(adaptive.New(adaptive.Config{}))
+				all.Go(func() {
+					start := time.Now()
+					for at := 0.0; ; {
+						at += rand.ExpFloat64() / (1.5 * capacity / float64(clients))
+						if at >= end {
+							return
+						}
+						time.Sleep(time.Until(start.Add(time.Duration(at * float64(time.Second)))))
+						all.Go(func() {
+							begun := time.Now()
+							if backstay.Run(t.Context(), p, func(ctx context.Context) error { return s.call(ctx, time.Second) }) == nil {
+								good[int(at)].Add(1)
+								slowest[int(at)].Store(max(slowest[int(at)].Load(), int64(time.Since(begun))))
+							}
+						})
+					}
+				})
+			}
+			all.Wait()
+			var sum int64
+			for sec := 10; sec < end; sec++ {
+				sum += good[sec].Load()
+				if got := float64(good[sec].Load()) / capacity; got < 0.75 { // a second in which all measure their baseline
+					t.Errorf("%d clients: goodput in second %d is %.2f of capacity, want at least 0.75", clients, sec, got)
+				}
+				if got := time.Duration(slowest[sec].Load()); got > 700*time.Millisecond {
+					t.Errorf("%d clients: a call of second %d took %v, want far below the timeout of 1s", clients, sec, got)
+				}
+			}
+			if got := float64(sum) / capacity / (end - 10); got < 0.93 {
+				t.Errorf("%d clients: goodput is %.2f of capacity, want at least 0.93", clients, got)
+			}
+		})
+	}
+}
