@@ -94,8 +94,9 @@ type Settlement struct {
 
 // Done names confirmed (or expired) messages of a partition, to delete. It is not fenced: what the broker has confirmed is done, whoever owns the partition.
 type Done struct {
-	Part int
-	Seqs []int64
+	Part  int
+	Seqs  []int64
+	Tried []int64 // those of Seqs that have counted attempts on record, to delete as well
 }
 
 // Try records a counted attempt. Fenced.
@@ -137,4 +138,20 @@ func PartitionOf(key string, n int) int {
 		h *= 16777619
 	}
 	return int(h % uint32(n))
+}
+
+// Share returns how many of n partitions the relay should hold, given the ids of all that are alive, its own among them: an equal part, and
+// the remainder one each to the first by id. For authors of stores.
+func Share(n int, alive []string, relay string) int {
+	rank := 0
+	for _, id := range alive {
+		if id < relay {
+			rank++
+		}
+	}
+	share := n / len(alive)
+	if rank < n%len(alive) {
+		share++
+	}
+	return share
 }

@@ -1,0 +1,234 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/backstay-go/backstay"
+)
+
+// publishLoop hands batches to the publisher, several at once, until stopping; it returns when the last has come back.
+func (r *Relay) publishLoop(stopping, work context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	places := make(chan struct{}, r.cfg.InFlight)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	size := r.cfg.Batch
+	if t := r.cfg.Throttle; t != nil && t.Burst() > 0 {
+		size = min(size, t.Burst())
+	}
+	var spare []*record
+	for {
+		select {
+		case <-stopping.Done():
+			return
+		case places <- struct{}{}:
+		}
+		if stopping.Err() != nil {
+			return
+		}
+		b := r.board
+		b.mu.Lock()
+		batch, until := b.take(time.Now(), size, spare[:0])
+		next := b.next()
+		expired := len(b.done) > 0
+		b.mu.Unlock()
+		if expired {
+			r.flush.raise()
+		}
+		if len(batch) > 0 {
+			spare = nil
+			r.wake.raise() // there is room again
+			running.Go(func() {
+				r.publish(stopping, work, batch, until)
+				<-places
+			})
+			continue
+		}
+		spare = batch
+		<-places
+		wait := time.Hour
+		if !next.IsZero() {
+			wait = max(time.Until(next), 0)
+		}
+		timer.Reset(wait)
+		select {
+		case <-stopping.Done():
+			return
+		case <-timer.C:
+		case <-r.kick:
+		}
+	}
+}
+
+// publish makes one call of the publisher and settles what it says.
+func (r *Relay) publish(stopping, work context.Context, batch []*record, until time.Time) {
+	errs := make([]error, len(batch))
+	if t := r.cfg.Throttle; t != nil {
+		if err := t.WaitN(stopping, len(batch)); err != nil {
+			r.putBack(batch)
+			return
+		}
+	}
+	if !time.Now().Before(until) { // it took long to get here: the partitions may be another's by now
+		r.putBack(batch)
+		return
+	}
+	began := time.Now()
+	ctx, cancel := context.WithDeadline(work, earlier(began.Add(r.cfg.PublishTimeout), until))
+	r.send(ctx, batch, errs)
+	cancel()
+	ended := time.Now()
+
+	b := r.board
+	b.mu.Lock()
+	b.settle(ended, batch, errs)
+	full := len(b.done) >= r.cfg.Batch
+	for _, rec := range batch {
+		if p := rec.lane.part; p.draining {
+			r.drained(p)
+		}
+	}
+	b.mu.Unlock()
+	if full {
+		r.full.Store(true)
+	}
+	r.flush.raise()
+	r.kick.raise()
+	r.tele.published(ctx, batch, errs, ended.Sub(began))
+	for i, err := range errs {
+		if err != nil { // one of a batch tells the story
+			r.log.WarnContext(ctx, "outbox: publish", "id", batch[i].msg.ID, "topic", batch[i].msg.Topic, "attempt", batch[i].msg.Attempt, "err", err)
+			break
+		}
+	}
+}
+
+func (r *Relay) putBack(batch []*record) {
+	r.board.mu.Lock()
+	r.board.putBack(batch)
+	for _, rec := range batch {
+		r.drained(rec.lane.part)
+	}
+	r.board.mu.Unlock()
+	r.kick.raise()
+}
+
+// send publishes through the policy. A policy that repeats repeats what has failed and is not lost for good.
+func (r *Relay) send(ctx context.Context, batch []*record, errs []error) {
+	messages := make([]*Message, 0, len(batch))
+	index := make([]int, 0, len(batch)) // of messages in batch
+	for i, rec := range batch {
+		if r.cfg.Opener != nil {
+			if errs[i] = r.open(ctx, rec.msg); errs[i] != nil {
+				continue
+			}
+		}
+		messages, index = append(messages, rec.msg), append(index, i)
+	}
+	if len(messages) == 0 {
+		return
+	}
+	ctx, end := r.tele.publishing(ctx, messages)
+	defer func() { end(errs) }()
+	for _, i := range index {
+		errs[i] = ErrNoResult
+	}
+	if r.pipeline == nil {
+		r.call(ctx, messages, index, errs)
+		return
+	}
+	tried := false
+	out := r.pipeline.Handle(ctx, backstay.CallInfo{Name: "outbox.publish", Repeat: backstay.Unsaid}, backstay.Handler(func(ctx context.Context, _ *backstay.Call) backstay.Outcome {
+		if tried {
+			messages, index = unfinished(messages, index, errs)
+		}
+		tried = true
+		r.call(ctx, messages, index, errs)
+		return outcome(index, errs)
+	}))
+	if !tried { // refused: nothing was sent
+		err := out.Err
+		if err == nil {
+			err = errors.New("outbox: the policy made no call")
+		}
+		for _, i := range index {
+			errs[i] = Unavailable(err)
+		}
+	}
+}
+
+func (r *Relay) open(ctx context.Context, m *Message) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("outbox: opener panicked: %T", v)
+		}
+	}()
+	return r.cfg.Opener.Open(ctx, m)
+}
+
+// call is one call of Publish. A panic leaves what has no result unknown; its value may hold a payload, so only its type is told.
+func (r *Relay) call(ctx context.Context, messages []*Message, index []int, errs []error) {
+	result := make([]error, len(messages))
+	for i := range result {
+		result[i] = ErrNoResult
+	}
+	returned := false
+	defer func() {
+		if !returned {
+			v := recover() // nil after runtime.Goexit, which ends this goroutine all the same
+			for i, err := range result {
+				if err == ErrNoResult {
+					result[i] = UnknownOutcome(fmt.Errorf("publisher panicked: %T", v))
+				}
+			}
+		}
+		for i, at := range index {
+			errs[at] = result[i]
+		}
+	}()
+	r.pub.Publish(ctx, messages, result)
+	returned = true
+}
+
+// unfinished keeps the messages that another attempt may help.
+func unfinished(messages []*Message, index []int, errs []error) ([]*Message, []int) {
+	var m []*Message
+	var ix []int
+	for i, at := range index {
+		if errs[at] != nil && judge(errs[at]) != fatal {
+			m, ix = append(m, messages[i]), append(ix, at)
+		}
+	}
+	return m, ix
+}
+
+// outcome says what a call was to a policy: a failure when the broker is in trouble, a success when it answered, be it by refusing
+// single messages.
+func outcome(index []int, errs []error) backstay.Outcome {
+	var worst error
+	again := backstay.No
+	for _, at := range index {
+		err := errs[at]
+		if err == nil {
+			continue
+		}
+		switch judge(err) {
+		case fatal:
+			if worst == nil {
+				worst = err
+			}
+		default:
+			worst, again = err, backstay.Yes
+		}
+	}
+	out := backstay.Outcome{Err: worst, Class: backstay.Success, Again: again, Sent: backstay.SentYes}
+	if again == backstay.Yes {
+		out.Class = backstay.Failure
+	}
+	return out
+}
