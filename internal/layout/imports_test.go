@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -59,8 +61,9 @@ var mayImport = []struct {
 
 	{"saga/guard/guardtest", []string{".", "internal/...", "saga/guard"}},
 	{"saga/guard", []string{".", "internal/..."}},
-	{"saga/sagapgx", []string{".", "internal/...", "saga", "saga/guard", "saga/sagasql", "github.com/jackc/pgx/v5/..."}},
-	{"saga/sagasql", []string{".", "internal/...", "saga", "saga/guard"}},
+	{"saga/internal/...", []string{".", "internal/...", "saga", "saga/guard", "saga/internal/..."}},
+	{"saga/sagapgx", []string{".", "internal/...", "saga", "saga/guard", "saga/sagasql", "saga/internal/...", "github.com/jackc/pgx/v5/..."}},
+	{"saga/sagasql", []string{".", "internal/...", "saga", "saga/guard", "saga/internal/..."}},
 	{"saga/sagamem", []string{".", "internal/...", "saga", "saga/guard"}},
 	{"saga/sagatest", []string{".", "internal/...", "saga", "saga/guard", "saga/sagamem"}},
 	{"saga", []string{".", "internal/...", "telemetry", xrate, otel}},
@@ -273,6 +276,22 @@ func TestShape(t *testing.T) {
 			if lines := p.Fset.File(f.Pos()).LineCount(); lines > 500 {
 				t.Errorf("%s has %d lines: is there an idea in it that can have its own file?", name, lines)
 			}
+		}
+	}
+}
+
+// TestMap holds that docs/design.md has a place for every package that users can import.
+func TestMap(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "design.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range read(t) {
+		if p.Internal() || len(p.Files) == 0 || p.Dir == "." {
+			continue
+		}
+		if !strings.Contains(string(text), "`"+p.Dir+"`") {
+			t.Errorf("docs/design.md does not mention package `%s`", p.Dir)
 		}
 	}
 }
