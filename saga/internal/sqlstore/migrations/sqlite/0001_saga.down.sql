@@ -1,0 +1,7 @@
+DROP TABLE IF EXISTS saga_def;
+DROP TABLE IF EXISTS saga_lock;
+DROP TABLE IF EXISTS saga_mail;
+DROP TABLE IF EXISTS saga_log;
+DROP TABLE IF EXISTS saga_node;
+DROP TABLE IF EXISTS saga_run;
+DROP TABLE IF EXISTS saga_instance;
