@@ -106,8 +106,11 @@ func answer(context.Context, *backstay.Call) backstay.Outcome {
 // inside runs loop with a call and with p around h.
 func inside(b *testing.B, p backstay.Policy, h backstay.Handler, loop func(context.Context, *backstay.Call, backstay.Handler)) {
 	h = p.Wrap(h)
-	backstay.Chain().Handle(b.Context(), backstay.CallInfo{}, func(ctx context.Context, call *backstay.Call) backstay.Outcome {
-		loop(ctx, call, h)
-		return backstay.Outcome{}
+	measure := backstay.PolicyFunc(func(backstay.Handler) backstay.Handler {
+		return func(ctx context.Context, call *backstay.Call) backstay.Outcome {
+			loop(ctx, call, h)
+			return backstay.Outcome{}
+		}
 	})
+	_ = backstay.Run(b.Context(), backstay.Chain(measure), func(context.Context) error { return nil })
 }
