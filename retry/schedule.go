@@ -116,12 +116,11 @@ func (w *waits) jittered(d time.Duration) time.Duration {
 	case Equal:
 		return d/2 + part(d-d/2, w.c.random())
 	case Decorrelated:
-		base := w.c.Delay
-		top := w.c.MaxDelay
-		if w.last < top/3 {
+		top := forever
+		if w.last < forever/3 {
 			top = 3 * w.last
 		}
-		w.last = base + part(top-base, w.c.random())
+		w.last = min(w.c.Delay+part(top-w.c.Delay, w.c.random()), w.c.MaxDelay) // the bound comes last, as in the article
 		return w.last
 	default:
 		return part(d, w.c.random())

@@ -57,7 +57,7 @@ func TestJitterBounds(t *testing.T) {
 		{retry.Equal, 0.5, "[750ms 1.5s 2.25s 2.25s]"},
 		{retry.Equal, 1, "[1s 2s 3s 3s]"},
 		{retry.Decorrelated, 0, "[1s 1s 1s 1s]"},
-		{retry.Decorrelated, 0.5, "[2s 2s 2s 2s]"},
+		{retry.Decorrelated, 0.5, "[2s 3s 3s 3s]"},
 		{retry.Decorrelated, 1, "[3s 3s 3s 3s]"},
 		{retry.Full, math.NaN(), "[0s 0s 0s 0s]"}, // a wrong Rand breaks no bound
 		{retry.Full, -7, "[0s 0s 0s 0s]"},
