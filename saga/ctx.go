@@ -1,0 +1,169 @@
+package saga
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/backstay-go/backstay"
+)
+
+// Ctx is the context of one attempt of a step's body, with what the body may know of its saga. As
+// a context.Context it ends with the attempt's timeout, with a cancel (not for undos), or when the
+// instance is fenced: context.Cause tells which. It carries the step's idempotency key: the first
+// unsafe request of httpclient or grpcclient made with it sends the key, and a second one fails with
+// ErrKeyReused unless made with a context of Part. It is valid until the body returns.
+type Ctx struct {
+	context.Context
+
+	def     *definition
+	n       *node
+	id      string
+	ref     Ref
+	bizKey  string
+	tenant  string
+	path    string
+	op      Op
+	attempt int
+	epoch   int64
+	in      []byte        // encoded input of the sequence
+	result  needed        // of an undo: its action's output
+	needs   []needed      // in the order of n.needs
+	tx      *Tx           // of a transactional body
+	fence   Fence         // position for locks
+	locker  Locker        // nil: the store has none
+	taken   *atomic.Int32 // operations handed to requests, those of Part included
+}
+
+// needed is a result as the log has it.
+type needed struct {
+	data  []byte
+	known bool
+}
+
+// UndoSuffix ends the idempotency key of an undo, which is otherwise its action's. Ordinary servers take two
+// requests with one key for the same request, so the two must differ; saga/guard takes the suffix off.
+const UndoSuffix = "/undo"
+
+// Key is the idempotency key of this body: the same for every attempt, on every node. For an action it is
+// <instance>/<path>, for its undo the same with UndoSuffix.
+func (c *Ctx) Key() string {
+	if c.op == Undo {
+		return c.ActionKey() + UndoSuffix
+	}
+	return c.ActionKey()
+}
+
+// ActionKey is the idempotency key of the step's action, in both directions: by it an undo in
+// doubt finds what there is to undo.
+func (c *Ctx) ActionKey() string { return c.id + "/" + c.path }
+
+// ID is the instance's id. BusinessKey and Tenant are those it was started with.
+func (c *Ctx) ID() string { return c.id }
+
+// BusinessKey is the key that the instance was started with.
+func (c *Ctx) BusinessKey() string { return c.bizKey }
+
+// Tenant is the tenant that the instance was started for; may be empty.
+func (c *Ctx) Tenant() string { return c.tenant }
+
+// Step is the step's path, such as "ship[3]/pack".
+func (c *Ctx) Step() string { return c.path }
+
+// Op tells the action from its undo.
+func (c *Ctx) Op() Op { return c.op }
+
+// Attempt is this attempt's number, from 1.
+func (c *Ctx) Attempt() int { return c.attempt }
+
+// Epoch is the owner's fencing number: a later owner has a higher one.
+func (c *Ctx) Epoch() int64 { return c.epoch }
+
+// Part returns a context for one further unsafe request of the same body, under a key of its own:
+// the step's key, a dot and name. The name must be the same in every attempt and differ within the body.
+func (c *Ctx) Part(name string) context.Context {
+	var used atomic.Bool
+	return backstay.WithOperation(c.Context, func() (backstay.Operation, error) {
+		c.taken.Add(1)
+		if used.Swap(true) {
+			return backstay.Operation{}, ErrKeyReused
+		}
+		key := c.ActionKey() + "." + name
+		if c.op == Undo {
+			key += UndoSuffix
+		}
+		return backstay.Operation{Key: key, Op: string(c.op), Epoch: c.epoch}, nil
+	})
+}
+
+// take hands the key to the first unsafe request.
+func (c *Ctx) take(used *atomic.Bool) (backstay.Operation, error) {
+	c.taken.Add(1)
+	if used.Swap(true) {
+		return backstay.Operation{}, ErrKeyReused
+	}
+	return backstay.Operation{Key: c.Key(), Op: string(c.op), Epoch: c.epoch}, nil
+}
+
+// Lock takes a semantic lock: until the saga ends (not merely this step; not while it is parked), no
+// other instance of any definition in this store gets resource. ErrLocked when another instance has it:
+// return it, wrapped or not, and the step is repeated as after any error without effect. Take
+// locks in one order everywhere; two sagas that wait for each other's are told apart only by their deadlines.
+func (c *Ctx) Lock(resource string) error {
+	var err error
+	switch {
+	case c.tx != nil && c.tx.Lock != nil:
+		err = c.tx.Lock(c, resource)
+	case c.tx == nil && c.locker != nil:
+		err = c.locker.Lock(c, c.fence, resource)
+	default:
+		return Park(ErrUnsupported)
+	}
+	if err == ErrLocked && c.taken.Load() == 0 {
+		return NoEffect(err)
+	}
+	return err
+}
+
+// with is c on another context: attempts within a policy do not share one.
+func (c *Ctx) with(ctx context.Context) *Ctx {
+	d := *c
+	d.Context = ctx
+	return &d
+}
+
+// input decodes the input of the body's sequence.
+func (c *Ctx) input(v any) error { return c.def.decode("input of "+c.n.static, c.in, v) }
+
+// need finds a declared result; a node that Child copied answers to the name of its origin.
+func (c *Ctx) need(n *node) (needed, bool) {
+	for i, m := range c.n.needs {
+		if m == n || m.origin != nil && (m.origin == n || m.origin == n.origin) {
+			return c.needs[i], true
+		}
+	}
+	return needed{}, false
+}
+
+// body makes the Ctx of an op's next body. It copies what the body may read, since the run goes on
+// beside it.
+func (t *task) body(parent context.Context, o *op, undo bool) *Ctx {
+	c := &Ctx{
+		def: t.r.def, n: o.n, id: t.r.id, ref: t.r.def.ref, bizKey: t.inst.Key, tenant: t.inst.Tenant,
+		path: o.path, op: Action, attempt: o.attempt, epoch: t.epoch, in: o.f.input,
+		fence: Fence{ID: t.r.id, Epoch: t.epoch, Seq: t.r.seq}, locker: t.e.locker, taken: new(atomic.Int32),
+	}
+	if undo {
+		c.op = Undo
+		c.result = needed{o.data, o.known}
+	}
+	for _, n := range o.n.needs {
+		if from := t.r.ops[needPath(o.f.prefix, n)]; from != nil {
+			c.needs = append(c.needs, needed{from.data, from.known})
+		} else {
+			c.needs = append(c.needs, needed{})
+		}
+	}
+	used := new(atomic.Bool)
+	c.Context = backstay.WithOperation(parent, func() (backstay.Operation, error) { return c.take(used) })
+	return c
+}

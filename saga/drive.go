@@ -1,0 +1,300 @@
+package saga
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// drive takes the instance from checkpoint to checkpoint until it ends, waits, parks or is lost. The
+// order within a round is the whole of the crash safety: decide, commit the results together with
+// the intents of what follows, and only then begin what follows.
+func (t *task) drive() error {
+	wait, err := t.round()
+	for err == nil && wait != left {
+		if o := t.nextTx(); o != nil {
+			wait, err = t.runTx(o)
+			continue
+		}
+		t.await(wait)
+		if t.life.Err() != nil {
+			err = context.Cause(t.life)
+			break
+		}
+		wait, err = t.round()
+	}
+	t.drain()
+	return err
+}
+
+// left means that the instance is not ours any more: ended, released or lost.
+const left time.Duration = -1
+
+// round brings everything that has happened into one checkpoint, commits it and starts what its
+// intents allow. It reports how long there is nothing to do: left, or 0 for no limit.
+func (t *task) round() (time.Duration, error) {
+	if t.mailed.Swap(false) {
+		t.readMail()
+	}
+	p := t.plan()
+	if len(t.log) > 0 || p.release {
+		res := t.send(t.point(p))
+		if res.Err != nil {
+			return 0, res.Err
+		}
+		t.committed(res)
+	}
+	return t.follow(p), nil
+}
+
+// plan is what the next checkpoint is going to do.
+type plan struct {
+	state   State
+	release bool
+	wake    time.Duration
+	due     time.Time // when something is to be done unless something happens before; zero: never
+}
+
+// plan takes mail and time into the log, and the intents of what may begin.
+func (t *task) plan() plan {
+	due := t.settle()
+	now := t.e.now()
+	stopping := !t.e.isRunning()
+	t.forget()
+	begin, end := t.r.next()
+	var next []string
+	for _, o := range begin {
+		again := o.status == backoff || o.status == undoBackoff
+		if wait := o.due.Sub(now); again && wait > 0 && (wait > t.e.cfg.Hold || stopping) {
+			due = earlier(due, o.due)
+			continue
+		}
+		if stopping {
+			due = earlier(due, now) // the next owner writes this intent
+			continue
+		}
+		i := intent{o.path, t.r.undo, 1}
+		if again {
+			i.attempt = o.attempt + 1
+		}
+		next = append(next, i.String())
+		if o.n.kind != kindWait && o.n.kind != kindDelay {
+			t.begin = append(t.begin, o)
+		}
+	}
+	if stopping && len(t.begin) > 0 {
+		t.begin, due = nil, now
+	}
+	if len(next) > 0 {
+		t.intend(next)
+		if _, _, at := t.r.timed(now, nil); !at.IsZero() {
+			due = earlier(due, at) // of a wait that has just begun
+		}
+	}
+	state := t.r.state(end)
+	release := len(t.bodies) == 0 && len(t.begin) == 0 && !state.Terminal()
+	wake := Forever
+	if release && !state.Parked() {
+		if due = earlier(due, t.deadline()); !due.IsZero() {
+			wake = max(due.Sub(now), 0)
+		}
+		if wake >= 0 && wake <= t.e.cfg.Hold && !stopping {
+			release = false // not worth a claim
+		}
+	}
+	return plan{state, release, wake, earlier(due, t.deadline())}
+}
+
+// follow does what comes after the checkpoint: it starts bodies, or lets the instance go.
+func (t *task) follow(p plan) time.Duration {
+	t.tell(p.state)
+	if p.state.Terminal() || p.state.Parked() && p.release {
+		t.e.atRest(t.inst.ID, p.state, t.result(p.state))
+	}
+	if !p.state.Terminal() && !p.release {
+		return t.start(p.due)
+	}
+	if t.mailed.Load() {
+		t.e.Wake() // duty 8: it is due at once
+	}
+	return left
+}
+
+// forget drops what was about to begin and shall not any more, since the saga has turned round or parked.
+func (t *task) forget() {
+	kept := t.begin[:0]
+	for _, o := range t.begin {
+		if o.status == undoIntended && !t.r.halted || o.status == intended && !t.r.undo && t.r.parked == 0 {
+			kept = append(kept, o)
+		}
+	}
+	t.begin = kept
+}
+
+// intend adds intents to the last entry, or makes an entry for them.
+func (t *task) intend(next []string) {
+	if len(t.log) == 0 {
+		t.add(Entry{Event: EventRecovered, Next: next})
+		return
+	}
+	last := &t.log[len(t.log)-1]
+	if err := t.r.intend(&Entry{Next: next, At: last.At}); err != nil {
+		panic(err) // an intent of our own making
+	}
+	last.Next = append(last.Next, next...)
+}
+
+func (t *task) point(p plan) Checkpoint {
+	return Checkpoint{
+		ID: t.r.id, Epoch: t.epoch, Seq: t.r.seq - int64(len(t.log)), Log: t.log, State: p.state, Step: t.r.step(),
+		Pivot: t.r.pivot, Consume: t.consume, Seen: t.mail, Release: p.release, Wake: p.wake,
+	}
+}
+
+func (t *task) committed(res Committed) {
+	t.log, t.consume = nil, nil
+	if res.Mail != t.mail {
+		t.mailed.Store(true)
+		t.nudge()
+	}
+}
+
+// settle turns mail and passed times into entries and reports when the next time is.
+func (t *task) settle() (due time.Time) {
+	for kept := t.inbox; len(kept) > 0; {
+		m := kept[0]
+		kept = kept[1:]
+		if t.take(m) {
+			t.consume = append(t.consume, m.MailKey)
+			for i := range t.inbox {
+				if t.inbox[i].MailKey == m.MailKey {
+					t.inbox = append(t.inbox[:i:i], t.inbox[i+1:]...)
+					break
+				}
+			}
+			kept = t.inbox // one signal may have opened the way for another
+		}
+	}
+	if t.r.pivot && t.r.noted != "" {
+		t.add(Entry{Event: EventRefused, Verb: string(t.r.noted)})
+	}
+	if at := t.inst.Deadline; !at.IsZero() && !t.r.late && !t.e.now().Before(at) {
+		if e, ok := t.r.requested(EventDeadline, "", t.r.def.note(ErrDeadline.Error())); ok {
+			t.turn(ErrDeadline)
+			t.add(e)
+		}
+	}
+	for {
+		e, over, next := t.r.timed(t.e.now(), t.r.def.note(ErrWaitTimeout.Error()))
+		if !over {
+			return next
+		}
+		if e.Event == EventFailed {
+			t.turn(ErrWaitTimeout)
+		}
+		t.add(e)
+	}
+}
+
+// take deals with one piece of mail and reports whether it is read.
+func (t *task) take(m Mail) bool {
+	if m.Kind == MailSignal {
+		if t.r.undo || t.r.parked > 0 {
+			return false
+		}
+		o := t.r.waiter(m.Name)
+		if o == nil {
+			return false
+		}
+		t.add(Entry{Event: EventDone, Step: o.path, Op: Action, Attempt: o.attempt, Data: m.Data, Actor: m.Actor})
+		return true
+	}
+	e, ok := t.r.requested(EventCancel, m.Actor, m.Data)
+	if ok {
+		t.turn(ErrCancelled)
+		t.add(e)
+	}
+	return ok
+}
+
+// turn remembers why the saga turns round, if it is about to.
+func (t *task) turn(cause error) {
+	if !t.r.undo && t.cause == nil {
+		t.cause = cause
+	}
+}
+
+// deadline is when the saga's deadline has to be looked at; zero when it has no more to say.
+func (t *task) deadline() time.Time {
+	if t.r.late || t.r.undo || t.r.parked > 0 {
+		return time.Time{}
+	}
+	return t.inst.Deadline
+}
+
+func (t *task) readMail() {
+	mb, ok := t.e.store.(Mailbox)
+	if !ok {
+		return
+	}
+	inbox, counter, err := mb.Mail(t.life, t.r.id)
+	if err != nil {
+		if !errors.Is(err, ErrNotFound) && t.life.Err() == nil {
+			t.mailed.Store(true) // once more, soon
+			time.AfterFunc(t.e.cfg.Poll, t.nudge)
+		}
+		return
+	}
+	t.inbox, t.mail = inbox, counter
+}
+
+// await waits for the end of a body, for mail, for a timer or for the end of this life.
+func (t *task) await(wait time.Duration) {
+	var timeout <-chan time.Time
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	select {
+	case ev := <-t.events:
+		t.end(ev)
+	case <-t.wakes:
+	case <-timeout:
+	case <-t.life.Done():
+		return
+	}
+	for { // whatever else has ended shares the checkpoint
+		select {
+		case ev := <-t.events:
+			t.end(ev)
+		default:
+			return
+		}
+	}
+}
+
+// drain waits for the bodies that still run; what they report belongs to the next owner now.
+func (t *task) drain() {
+	for _, cancel := range t.bodies {
+		cancel(ErrFenced)
+	}
+	for len(t.bodies) > 0 {
+		ev := <-t.events
+		ev.o.running = false
+		delete(t.bodies, ev.o)
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func (e *Engine) isRunning() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.running
+}

@@ -1,0 +1,230 @@
+package saga
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Engine runs sagas from a store. Several engines, in one process or in many, share a store. All
+// methods are safe for concurrent use; Signal, Cancel, the operator's verbs and the queries work
+// whether or not this engine runs.
+type Engine struct {
+	store  Store
+	locker Locker
+	tx     Transactor
+	cfg    Config
+	defs   map[Ref]*definition
+	refs   []Ref
+	gates  map[string]*gate
+	faults []error // while options are applied
+	wake   chan struct{}
+	writes chan *write
+	starts chan *start
+
+	mu      sync.Mutex
+	running bool            // guarded by mu
+	started bool            // guarded by mu: Run was called
+	node    string          // guarded by mu: id of this life of the lease
+	life    context.Context // guarded by mu: ends when that life does
+	end     context.CancelCauseFunc
+	live    map[string]*task // guarded by mu: by instance
+	pending int              // guarded by mu: starts that will become tasks
+	short   bool             // guarded by mu: somebody found no room
+	waiters map[string][]*waiter
+	storeAt time.Time // guarded by mu: the store's clock …
+	localAt time.Time // … at this moment here
+	tasks   sync.WaitGroup
+}
+
+// New returns an engine for what Register names. It panics when an option is wrong. Nothing runs,
+// and the store is not touched, before Run.
+func New(store Store, opts ...Option) *Engine {
+	e := &Engine{
+		store: store, defs: map[Ref]*definition{}, gates: map[string]*gate{}, live: map[string]*task{},
+		waiters: map[string][]*waiter{}, wake: make(chan struct{}, 1),
+	}
+	for _, o := range opts {
+		o.apply(e)
+	}
+	if err := errors.Join(append(e.faults, e.cfg.Validate())...); err != nil {
+		panic(err)
+	}
+	e.cfg = e.cfg.withDefaults()
+	e.writes = make(chan *write, e.cfg.Batch)
+	e.starts = make(chan *start, e.cfg.Batch)
+	e.locker, _ = store.(Locker)
+	e.tx, _ = store.(Transactor)
+	return e
+}
+
+// Run works until ctx ends, then lets running bodies finish (Config.Grace), hands its instances back and
+// returns nil once nothing of it runs any more. Before that it registers the definitions: it returns
+// ErrShape when a version is registered with another graph, ErrDefinition when a transactional step
+// is of another kind than the store, or the store's error. An engine runs once.
+func (e *Engine) Run(ctx context.Context) error {
+	if err := e.register(ctx); err != nil {
+		return err
+	}
+	hard, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	e.mu.Lock()
+	if e.started {
+		e.mu.Unlock()
+		return errors.New("saga: the engine has run already")
+	}
+	e.started = true
+	e.mu.Unlock()
+	if err := e.join(hard); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.running = true
+	e.mu.Unlock()
+	var loops, writers sync.WaitGroup
+	for range e.cfg.Writers {
+		writers.Go(func() { e.write(hard) })
+	}
+	writers.Go(func() { e.startAll(hard) })
+	loops.Go(func() { e.poll(ctx) })
+	if l, ok := e.store.(Listener); ok {
+		loops.Go(func() { e.listen(ctx, l) })
+	}
+	beats, silence := context.WithCancel(hard)
+	var beating sync.WaitGroup
+	beating.Go(func() { e.beat(beats, hard) })
+
+	<-ctx.Done()
+	e.mu.Lock()
+	e.running = false
+	for _, t := range e.live {
+		t.nudge()
+	}
+	e.mu.Unlock()
+	loops.Wait()
+	grace := time.AfterFunc(e.cfg.Grace, func() { stop(ErrStopped) })
+	e.tasks.Wait() // a body that ignores its context holds Run up: it is not abandoned
+	grace.Stop()
+	silence()
+	beating.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.Lease)
+	defer cancel()
+	_, _ = e.store.Beat(last, Beat{Node: e.nodeID()}) // otherwise the lease runs out by itself
+	stop(nil)
+	writers.Wait()
+	return nil
+}
+
+// register checks the definitions against the store and keeps their shapes there.
+func (e *Engine) register(ctx context.Context) error {
+	for _, ref := range e.refs {
+		d := e.defs[ref]
+		for _, n := range d.nodes {
+			if n.txKind != "" && (e.tx == nil || e.tx.TxKind() != n.txKind) {
+				return fmt.Errorf("%w %q: step %q runs in a transaction of kind %q, which this store does not offer",
+					ErrDefinition, ref.Def, n.static, n.txKind)
+			}
+		}
+		if k, ok := e.store.(Keeper); ok {
+			hash, shape := d.hash()
+			if err := k.Register(ctx, ref, hash, shape); err != nil {
+				return fmt.Errorf("saga: register %s %d: %w", ref.Def, ref.Ver, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Wake makes the engine look for due instances now, as after the commit of a transaction with a Start.
+func (e *Engine) Wake() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (e *Engine) listen(ctx context.Context, l Listener) {
+	for ctx.Err() == nil {
+		_ = l.Listen(ctx, e.Wake) // polling covers what is missed
+		select {
+		case <-ctx.Done():
+		case <-time.After(e.cfg.Poll):
+		}
+	}
+}
+
+// poll claims due instances until ctx ends.
+func (e *Engine) poll(ctx context.Context) {
+	for {
+		again := e.claim(ctx)
+		if again {
+			continue
+		}
+		wait := e.cfg.Poll
+		wait += time.Duration(float64(wait) * (rand.Float64() - 0.5) / 2)
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-e.wake:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// claim takes what there is room for and reports whether there may be more.
+func (e *Engine) claim(ctx context.Context) bool {
+	e.mu.Lock()
+	room := min(e.cfg.InFlight-len(e.live)-e.pending, e.cfg.Batch)
+	node, life, running := e.node, e.life, e.running
+	e.short = e.short || room <= 0
+	e.mu.Unlock()
+	if room <= 0 || !running || node == "" || len(e.refs) == 0 {
+		return false
+	}
+	got, err := e.store.Claim(ctx, Claim{Node: node, Refs: e.refs, Max: room})
+	if err != nil {
+		return false // the next poll asks again
+	}
+	for i := range got {
+		e.adopt(life, &got[i])
+	}
+	return len(got) == room
+}
+
+// adopt begins to drive an instance that is ours by now.
+func (e *Engine) adopt(life context.Context, c *Claimed) {
+	e.setClock(c.Now)
+	t := e.newTask(life, c.Instance, c.Epoch)
+	if t == nil {
+		return
+	}
+	go t.resume(c)
+}
+
+// now estimates the store's clock: what it said last, and the time since by this process's monotonic clock.
+func (e *Engine) now() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.storeAt.Add(time.Since(e.localAt))
+}
+
+func (e *Engine) setClock(now time.Time) {
+	if now.IsZero() {
+		return
+	}
+	e.mu.Lock()
+	e.storeAt, e.localAt = now, time.Now()
+	e.mu.Unlock()
+}
+
+func (e *Engine) nodeID() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.node
+}

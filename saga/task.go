@@ -1,0 +1,265 @@
+package saga
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// task drives one instance while this node owns it. Its fields belong to the goroutine of drive, except
+// where they say otherwise; bodies run on goroutines of their own and report through events.
+type task struct {
+	e      *Engine
+	r      *run
+	inst   Instance
+	epoch  int64
+	life   context.Context // ends when the node's lease is lost, or grace is over
+	events chan ended
+	wakes  chan struct{}
+	mailed atomic.Bool // any goroutine: there is mail to read
+
+	log     []Entry // of the next checkpoint
+	consume []MailKey
+	inbox   []Mail
+	mail    int64 // the mail counter known
+	bodies  map[*op]context.CancelCauseFunc
+	begin   []*op // their intents are in log, or durable; to be started after the commit
+	state   State // as last told to the observer
+	cause   error // why the saga turned round, as it was in this process
+	stopped error // what parked it
+	out     *Error
+}
+
+// ended is the end of a body.
+type ended struct {
+	o     *op
+	undo  bool
+	data  []byte
+	err   error
+	taken int32 // unsafe requests made
+}
+
+func (e *Engine) newTask(life context.Context, inst Instance, epoch int64) *task {
+	t := &task{
+		e: e, inst: inst, epoch: epoch, life: life, state: inst.State,
+		events: make(chan ended, 4), wakes: make(chan struct{}, 1), bodies: map[*op]context.CancelCauseFunc{},
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.running || life.Err() != nil {
+		return nil // it is due for others once the lease has ended
+	}
+	e.tasks.Add(1)
+	e.live[inst.ID] = t
+	return t
+}
+
+// nudge makes drive look up. Any goroutine.
+func (t *task) nudge() {
+	select {
+	case t.wakes <- struct{}{}:
+	default:
+	}
+}
+
+// leave takes the task off the engine's list.
+func (t *task) leave() {
+	t.e.mu.Lock()
+	if t.e.live[t.inst.ID] == t {
+		delete(t.e.live, t.inst.ID)
+	}
+	short := t.e.short
+	t.e.short = false
+	t.e.mu.Unlock()
+	if short {
+		t.e.Wake()
+	}
+	t.e.tasks.Done()
+}
+
+// resume replays the log of an instance just claimed and drives it on.
+func (t *task) resume(c *Claimed) {
+	defer t.leave()
+	t.replayed(c)
+}
+
+func (t *task) replayed(c *Claimed) {
+	for c != nil {
+		d := t.e.defs[c.Ref]
+		t.epoch, t.inbox, t.mail, t.log, t.consume, t.begin = c.Epoch, c.Inbox, c.Mail, nil, nil, nil
+		t.r = newRun(d, c.ID, c.Input)
+		if err := t.replay(d, c); err != nil {
+			t.unreadable(err, c)
+			return
+		}
+		if !errors.Is(t.drive(), ErrUnknown) {
+			return
+		}
+		c = t.again()
+	}
+}
+
+// first drives an instance that was started under this node.
+func (t *task) first(d *definition, n *NewInstance) {
+	defer t.leave()
+	t.r = newRun(d, n.ID, n.Input)
+	start := n.Log[0]
+	start.At = t.inst.Created
+	if err := t.r.apply(&start); err != nil {
+		panic(err) // an entry of our own making
+	}
+	t.recover(true)
+	if errors.Is(t.drive(), ErrUnknown) {
+		t.replayed(t.again())
+	}
+}
+
+// again takes the instance anew, to learn how a commit ended.
+func (t *task) again() *Claimed {
+	for wait := 10 * time.Millisecond; sleep(t.life, wait); wait = min(2*wait, time.Second) {
+		got, err := t.e.store.Claim(t.life, Claim{Node: t.e.nodeID(), ID: t.inst.ID, Max: 1})
+		switch {
+		case err == nil && len(got) == 1:
+			return &got[0]
+		case errors.Is(err, ErrTerminal), errors.Is(err, ErrNotFound), errors.Is(err, ErrBusy):
+			t.e.recheck(t.inst.ID)
+			return nil
+		}
+	}
+	return nil
+}
+
+func (t *task) replay(d *definition, c *Claimed) error {
+	if d == nil {
+		return ErrUnclaimable
+	}
+	if c.Codec != d.codec.Name() {
+		return &codecError{"instance", errors.New("written by codec " + c.Codec + ", registered is " + d.codec.Name())}
+	}
+	for i := range c.Log {
+		if err := t.r.apply(&c.Log[i]); err != nil {
+			return err
+		}
+	}
+	t.recover(c.State == Ready)
+	return nil
+}
+
+// recover deals with the intents that the owner before may or may not have carried out. fresh says
+// that there was no owner before.
+func (t *task) recover(fresh bool) {
+	var open []*op
+	for _, o := range t.r.ops {
+		if (o.status == intended || o.status == undoIntended) && o.n.kind != kindWait && o.n.kind != kindDelay {
+			open = append(open, o)
+		}
+	}
+	slices.SortFunc(open, func(a, b *op) int { return strings.Compare(a.path, b.path) })
+	if fresh {
+		t.begin = open
+		return
+	}
+	e := Entry{Event: EventRecovered}
+	var spent []*op
+	for _, o := range open {
+		undo, limit := o.status == undoIntended, o.n.act.Attempts
+		if undo {
+			limit = o.n.back.Attempts
+		}
+		switch {
+		case undo && t.r.halted, !undo && (t.r.undo || t.r.parked > 0):
+		case limit >= 0 && o.attempt-o.base >= limit:
+			spent = append(spent, o)
+		default:
+			o.doubt = o.doubt || o.n.doubtful()
+			e.Next = append(e.Next, intent{o.path, undo, o.attempt + 1}.String())
+			t.begin = append(t.begin, o)
+		}
+	}
+	if len(e.Next) > 0 {
+		t.add(e)
+	}
+	for _, o := range spent {
+		t.failed(o, o.status == undoIntended, errOwnerLost, verdict{})
+	}
+}
+
+// errOwnerLost is the failure of a last attempt whose owner was lost.
+var errOwnerLost = errors.New("saga: the owner was lost during the last attempt")
+
+// add puts an entry into the next checkpoint and into the run, which stay in step.
+func (t *task) add(e Entry) {
+	e.Seq, e.Epoch = t.r.seq+1, t.epoch
+	e.At = t.e.now()
+	turned := t.r.undo
+	if err := t.r.apply(&e); err != nil {
+		panic(err) // an entry of our own making
+	}
+	t.log = append(t.log, e)
+	if e.Event == EventCancel {
+		t.cancelBodies(ErrCancelled, func(*op) bool { return true })
+	}
+	if e.Event == EventDeadline {
+		t.cancelBodies(ErrDeadline, func(*op) bool { return true })
+	}
+	if !turned && t.r.undo && e.Event == EventFailed {
+		t.cancelBodies(ErrCancelled, func(o *op) bool { return o.n.cancelled() })
+	}
+}
+
+func (t *task) cancelBodies(cause error, which func(*op) bool) {
+	for o, cancel := range t.bodies {
+		if !o.undoing() && which(o) {
+			cancel(cause)
+		}
+	}
+}
+
+// unreadable parks an instance whose log or codec this definition cannot follow.
+func (t *task) unreadable(err error, c *Claimed) {
+	state := ParkedFwd
+	if c.State == Compensating || c.State == ParkedUndo {
+		state = ParkedUndo
+	}
+	var seq int64
+	if n := len(c.Log); n > 0 {
+		seq = c.Log[n-1].Seq
+	}
+	var note []byte
+	if d := t.e.defs[c.Ref]; d != nil {
+		note = d.note(err.Error())
+	}
+	res := t.send(Checkpoint{
+		ID: c.ID, Epoch: c.Epoch, Seq: seq, Log: []Entry{{Seq: seq + 1, Event: EventParked, Note: note}},
+		State: state, Pivot: c.Pivot, Seen: c.Mail, Release: true, Wake: Forever,
+	})
+	if res.Err == nil {
+		t.stopped = err
+		t.tell(state)
+		t.e.atRest(t.inst.ID, state, &Error{ID: c.ID, State: state, Cause: err, Parked: err})
+	}
+}
+
+// send hands a checkpoint to a writer and waits for its fate.
+func (t *task) send(cp Checkpoint) Committed {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		w := &write{cp: cp, done: make(chan Committed, 1)}
+		select {
+		case t.e.writes <- w:
+		case <-t.life.Done():
+			return Committed{Err: context.Cause(t.life)}
+		}
+		select {
+		case res := <-w.done:
+			if res.Err == nil || errors.Is(res.Err, ErrFenced) || !sleep(t.life, wait) {
+				return res
+			}
+			t.observeStore(res.Err)
+		case <-t.life.Done():
+			return Committed{Err: context.Cause(t.life)}
+		}
+	}
+}
