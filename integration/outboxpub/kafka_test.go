@@ -239,14 +239,7 @@ func TestKafkaTimeoutAfterAppend(t *testing.T) {
 	}
 	publishAll(t, p, batch[:5]) // so that the producer has its id
 
-	release := make(chan struct{})
-	held := make(chan struct{})
-	var once sync.Once
-	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		once.Do(func() { close(held) })
-		cluster.SleepControl(func() { <-release })
-		return nil, nil, false // appended, only late
-	})
+	timeouts := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.RequestTimedOut, Count: -1}) // appends all the same
 	ctx, cancel := context.WithCancel(t.Context())
 	result := results(len(batch))
 	done := make(chan struct{})
@@ -254,10 +247,15 @@ func TestKafkaTimeoutAfterAppend(t *testing.T) {
 		defer close(done)
 		p.Publish(ctx, batch, result)
 	}()
-	<-held
+	eventually(t, 10*time.Second, func() error {
+		if timeouts.Hits() < 2 {
+			return errors.New("no produce request was answered with a timeout")
+		}
+		return nil
+	})
 	cancel() // the relay is told to end
 	<-done
-	close(release)
+	timeouts.Remove()
 	delivered := make(map[string]bool)
 	for i, err := range result {
 		if err == nil {
@@ -280,6 +278,9 @@ func TestKafkaTimeoutAfterAppend(t *testing.T) {
 	}
 	publishAll(t, p, batch)
 	checkLog(t, cluster, "orders", batch)
+	if got := readTopic(t, cluster.ListenAddrs(), "orders", len(batch)); len(got) > len(batch)+5 {
+		t.Errorf("got %d records for %d messages, of which 5 were published again after success", len(got), len(batch))
+	}
 }
 
 // A message that is still in the client is not handed to it a second time.

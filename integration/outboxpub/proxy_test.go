@@ -18,6 +18,8 @@ type proxy struct {
 	gate  chan struct{}         // closed: the server's bytes pass; guarded by mu
 	conns map[net.Conn]struct{} // guarded by mu
 	onto  func(net.Conn)        // called with each new client connection; guarded by mu
+
+	unread func() // called before each read from a client; set before use
 }
 
 func newProxy(tb testing.TB, target string) *proxy {
@@ -80,6 +82,9 @@ func (p *proxy) pump(to, from net.Conn, answers bool) {
 	defer p.drop(from)
 	buf := make([]byte, 32<<10)
 	for {
+		if p.unread != nil && !answers {
+			p.unread()
+		}
 		n, err := from.Read(buf)
 		if answers {
 			p.mu.Lock()
