@@ -278,9 +278,6 @@ func TestKafkaTimeoutAfterAppend(t *testing.T) {
 	}
 	publishAll(t, p, batch)
 	checkLog(t, cluster, "orders", batch)
-	if got := readTopic(t, cluster.ListenAddrs(), "orders", len(batch)); len(got) > len(batch)+5 {
-		t.Errorf("got %d records for %d messages, of which 5 were published again after success", len(got), len(batch))
-	}
 }
 
 // A message that is still in the client is not handed to it a second time.

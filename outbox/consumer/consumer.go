@@ -35,7 +35,8 @@ import (
 // Handler makes the effect of one message. A nil return says that the effect is committed; the message is then acknowledged. An
 // error says that nothing was committed, or that a repetition does no harm. An error that is [outbox.ErrPermanent] ends the tries.
 //
-// The context ends with the timeout of the try, and after [Config].Grace when Run is told to end. The message must not be kept.
+// The context carries the trace of the enqueue as its remote parent ([outbox.Extract]); it ends with the timeout of the try, and after
+// [Config].Grace when Run is told to end. The message must not be kept.
 type Handler func(ctx context.Context, m *outbox.Message) error
 
 // Config says how messages are handled. The zero value works.
@@ -58,6 +59,10 @@ type Config struct {
 
 	// Grace is how long the messages in hand may go on after the context of Run is over. Default 10 s; negative: none.
 	Grace time.Duration `json:"grace,omitempty"`
+
+	// Open decrypts payloads that an [outbox.Sealer] sealed at enqueue. [outbox.AES] binds a payload to its topic, which a consumer knows
+	// only where the topic is the name of the subject, queue or Kafka topic. Default: payloads are handed on as they came.
+	Open outbox.Opener `json:"-"`
 
 	// Dead takes a message that was given up, with its last error, and stores it somewhere; when it returns nil the message is
 	// acknowledged, otherwise it is left to the broker, which delivers it again. Nil: the message is rejected, which each

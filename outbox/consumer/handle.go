@@ -14,9 +14,10 @@ import (
 func Handle(ctx context.Context, c Config, h Handler, m *outbox.Message) Verdict {
 	work, stop := graceful(ctx, c.Grace)
 	defer stop()
+	work = outbox.Extract(work, m.Headers) // the enqueue is the parent, however long ago it was
 	wait := c.Wait
 	for attempt := 1; ; attempt++ {
-		err := try(work, c.Timeout, h, m)
+		err := c.try(work, h, m)
 		if err == nil {
 			return Done
 		}
@@ -33,11 +34,17 @@ func Handle(ctx context.Context, c Config, h Handler, m *outbox.Message) Verdict
 	}
 }
 
-func try(ctx context.Context, limit time.Duration, h Handler, m *outbox.Message) error {
-	if limit > 0 {
+func (c Config) try(ctx context.Context, h Handler, m *outbox.Message) error {
+	if c.Timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, limit)
+		ctx, cancel = context.WithTimeout(ctx, c.Timeout)
 		defer cancel()
+	}
+	if c.Open != nil {
+		m = m.Clone() // so that the next try and Dead find it sealed
+		if err := c.Open.Open(ctx, m); err != nil {
+			return err
+		}
 	}
 	return h(ctx, m)
 }
