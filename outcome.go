@@ -72,6 +72,12 @@ type Held interface {
 	OnRelease(f func())
 }
 
+// Breakable is the optional ability of a [Held] to say that the value turned out to be broken after its attempt had ended well: a
+// body that stalled. OnBreak's f is run once, if that happens, with why; not for the caller's own cancellation.
+type Breakable interface {
+	OnBreak(f func(err error))
+}
+
 // Release lets go of what o holds, if anything.
 func (o Outcome) Release() {
 	if o.Held != nil {

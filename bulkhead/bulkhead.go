@@ -35,9 +35,9 @@ type Config struct {
 	// Queue is how many calls may wait for a permit. Default 0: none, so a full bulkhead refuses at once.
 	Queue int `json:"queue,omitempty"`
 	// MaxWait is how long a call waits for a permit. Default 1s; negative: as long as its context allows.
-	MaxWait time.Duration `json:"max_wait,omitempty"`
+	MaxWait time.Duration `json:"maxWait,omitempty"`
 	// UntilReturn gives a permit back when the function returns, although its value is still in use.
-	UntilReturn bool `json:"until_return,omitempty"`
+	UntilReturn bool `json:"untilReturn,omitempty"`
 	// Observer is told of events.
 	Observer backstay.Observer `json:"-"`
 }

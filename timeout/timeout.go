@@ -37,7 +37,7 @@ type Config struct {
 	LimitFor func(ctx context.Context, call *backstay.Call) time.Duration `json:"-"`
 	// MinAttempt refuses a call with ErrNoTime when less than this is left until the deadline of its context, before
 	// any policy inside takes a permit. Default 0: none.
-	MinAttempt time.Duration `json:"min_attempt,omitempty"`
+	MinAttempt time.Duration `json:"minAttempt,omitempty"`
 	// Abandon returns at the limit although the function has not: it goes on in a goroutine of its own until it ends, its value is let go,
 	// and its late panic goes to OnPanic instead of ending the process. Costs a goroutine per call.
 	Abandon bool `json:"abandon,omitempty"`
@@ -164,6 +164,9 @@ func (t *Timeout) refuse(ctx context.Context, call *backstay.Call, left time.Dur
 func (t *Timeout) expired(ctx context.Context, call *backstay.Call, limit time.Duration, out backstay.Outcome) backstay.Outcome {
 	out.Release()
 	e := &Error{Name: t.config.Name, Limit: limit, Err: out.Err}
+	if cause := new(*Error); errors.As(out.Err, cause) && (*cause).Err == nil && (*cause).Name == e.Name {
+		e.Err = nil // net/http returns the context's cause itself
+	}
 	if out.Class != backstay.Neutral || out.Sent != backstay.SentNever { // something was attempted
 		out.Class = backstay.Failure
 	}

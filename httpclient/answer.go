@@ -1,0 +1,274 @@
+package httpclient
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/backstay-go/backstay"
+	"github.com/backstay-go/backstay/internal/deadline"
+	"github.com/backstay-go/backstay/timeout"
+)
+
+const (
+	drainBytes = 64 << 10               // of a dropped response, so that its connection serves again
+	drainTime  = 250 * time.Millisecond // for that; a connection is cheaper than a longer wait
+	idleKnown  = 30 * time.Second       // without a byte, of a body whose length is known
+	idleStream = 5 * time.Minute        // without a byte, of one that may be a stream (as Envoy's stream idle timeout)
+)
+
+// answer is a response's body: it ends the attempt's context and gives back permits when it has been read, closed, or dropped. It
+// implements backstay.Held.
+type answer struct {
+	body   io.ReadCloser // the transport's
+	bound  *deadline.Ctx // the attempt's context
+	caller context.Context
+	idle   time.Duration // how long a Read may take; 0: for ever
+	stream bool          // an event stream: it ends when it ends
+	length int64         // as the response said; -1: unknown
+	key    string        // the idempotency key that it was sent with, for the next hop of a redirect
+
+	mu       sync.Mutex
+	ended    bool // guarded by mu, as is all below: nothing more will be read, hooks have run or are running
+	dropped  bool // Release was called
+	kept     *bytes.Reader
+	hooks    []func()
+	broken   []func(error)
+	room     [4]func() // the first hooks
+	unfollow func() bool
+}
+
+// holder is a body of ours.
+type holder interface{ answer() *answer }
+
+func (a *answer) answer() *answer { return a }
+
+// upgraded is the body of a 101: a connection. It is not read to an end, so only Close ends it.
+type upgraded struct {
+	*answer
+	io.Writer
+}
+
+func (u upgraded) Read(p []byte) (int, error) { return u.body.Read(p) }
+
+func newAnswer(x *exchange, bound *deadline.Ctx, resp *http.Response) *answer {
+	a := &answer{body: resp.Body, bound: bound, caller: x.req.Context(), length: resp.ContentLength, key: x.op.Key}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		if w, ok := resp.Body.(io.Writer); ok {
+			resp.Body = upgraded{a, w}
+			return a
+		}
+	}
+	a.stream = isEventStream(resp.Header)
+	switch idle := x.t.settings.idle; {
+	case idle != 0:
+		a.idle = max(idle, 0)
+	case a.stream || x.req.Header.Get("Upgrade") != "":
+	case resp.ContentLength >= 0:
+		a.idle = idleKnown
+	default:
+		a.idle = idleStream
+	}
+	resp.Body = a
+	return a
+}
+
+func isEventStream(h http.Header) bool {
+	v := h.Get("Content-Type")
+	if len(v) < len("text/event-stream") {
+		return false
+	}
+	kind, _, _ := mime.ParseMediaType(v)
+	return kind == "text/event-stream"
+}
+
+// Read implements io.Reader. The progress timeout runs only inside it.
+func (a *answer) Read(p []byte) (int, error) {
+	if kept := a.keptBody(); kept != nil {
+		return kept.Read(p)
+	}
+	if a.idle <= 0 {
+		n, err := a.body.Read(p)
+		if err != nil {
+			a.end()
+		}
+		return n, err
+	}
+	a.bound.Watch(a.idle, errStalled)
+	n, err := a.body.Read(p)
+	a.bound.Unwatch()
+	if err != nil {
+		err = a.readError(err)
+		a.end()
+	}
+	return n, err
+}
+
+// errStalled is the cause of a context whose body made no progress.
+var errStalled = &timeout.Error{Name: "body"}
+
+// readError tells a stalled body from one that broke, and tells policies of either.
+func (a *answer) readError(err error) error {
+	if err == io.EOF {
+		return err
+	}
+	if context.Cause(a.bound) == error(errStalled) {
+		err = &timeout.Error{Name: "body", Limit: a.idle, Err: errNoProgress}
+	} else if a.caller.Err() != nil {
+		return err
+	}
+	a.mu.Lock()
+	broken := a.broken
+	a.broken = nil
+	a.mu.Unlock()
+	for _, f := range broken {
+		f(err)
+	}
+	return err
+}
+
+var errNoProgress = errors.New("the response's body made no progress")
+
+func (a *answer) keptBody() *bytes.Reader {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.kept
+}
+
+// Close implements io.Closer.
+func (a *answer) Close() error {
+	err := a.body.Close()
+	a.end()
+	return err
+}
+
+// end lets go of everything, once.
+func (a *answer) end() {
+	a.mu.Lock()
+	if a.ended {
+		a.mu.Unlock()
+		return
+	}
+	a.ended = true
+	hooks, unfollow := a.hooks, a.unfollow
+	a.hooks, a.unfollow = nil, nil
+	a.mu.Unlock()
+	if unfollow != nil {
+		unfollow()
+	}
+	a.bound.Cancel()
+	for i := len(hooks) - 1; i >= 0; i-- {
+		hooks[i]()
+	}
+}
+
+// OnRelease implements backstay.Held. The caller's context, once it is over, lets go too: a body that nobody closes must not keep a permit.
+func (a *answer) OnRelease(f func()) {
+	a.mu.Lock()
+	if a.ended {
+		a.mu.Unlock()
+		f()
+		return
+	}
+	if a.hooks == nil {
+		a.hooks = a.room[:0]
+	}
+	a.hooks = append(a.hooks, f)
+	follow := a.unfollow == nil && a.caller.Done() != nil
+	if follow {
+		a.unfollow = func() bool { return true } // claimed
+	}
+	a.mu.Unlock()
+	if !follow {
+		return
+	}
+	stop := context.AfterFunc(a.caller, a.end)
+	a.mu.Lock()
+	if ended := a.ended; !ended {
+		a.unfollow = stop
+		a.mu.Unlock()
+		return
+	}
+	a.mu.Unlock()
+	stop()
+}
+
+// OnBreak implements backstay.Breakable.
+func (a *answer) OnBreak(f func(err error)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.broken = append(a.broken, f)
+}
+
+// Release implements backstay.Held: it drops the response, draining its body within bounds so that the connection can serve again. A body that
+// ended within them is kept, and can still be read.
+func (a *answer) Release() {
+	a.mu.Lock()
+	if a.dropped || a.ended {
+		a.dropped = true
+		a.mu.Unlock()
+		return
+	}
+	a.dropped = true
+	a.mu.Unlock()
+	if a.length <= drainBytes && a.bound.Err() == nil {
+		var buf bytes.Buffer
+		a.bound.Watch(drainTime, errStalled)
+		n, err := io.CopyN(&buf, a.body, drainBytes+1)
+		a.bound.Unwatch()
+		if n <= drainBytes && err == io.EOF {
+			a.mu.Lock()
+			a.kept = bytes.NewReader(buf.Bytes())
+			a.mu.Unlock()
+		}
+	}
+	_ = a.body.Close()
+	a.end()
+}
+
+// readable reports whether the caller can read the body: it was not dropped, or is kept.
+func (a *answer) readable() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.dropped || a.kept != nil || a.length == 0
+}
+
+// buffer reads the body, up to limit bytes, so that one which breaks off fails the attempt. A longer body goes on from there.
+func (a *answer) buffer(limit int64) error {
+	if a.length > limit || a.stream {
+		return nil
+	}
+	var buf bytes.Buffer
+	n, err := io.CopyN(&buf, a.body, limit+1)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if n > limit {
+		a.body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(&buf, a.body), a.body}
+		return nil
+	}
+	a.mu.Lock()
+	a.kept = bytes.NewReader(buf.Bytes())
+	a.mu.Unlock()
+	_ = a.body.Close()
+	return nil
+}
+
+// snippet returns the first KiB of a body.
+func snippet(body io.Reader) []byte {
+	b, _ := io.ReadAll(io.LimitReader(body, 1<<10))
+	return b
+}
+
+var (
+	_ backstay.Held      = (*answer)(nil)
+	_ backstay.Breakable = (*answer)(nil)
+)
