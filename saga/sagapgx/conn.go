@@ -1,0 +1,160 @@
+package sagapgx
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/backstay-go/backstay/internal/sqldialect"
+	"github.com/backstay-go/backstay/saga/internal/sqlstore"
+)
+
+// keepConns is how many connections the store keeps open: two that commit,
+// one that claims, one that renews the lease.
+const keepConns = 4
+
+// own is a pool and, beside it, the engine's own connections. They are not
+// taken from the pool, whose default size is the number of processors.
+type own struct {
+	pool *pgxpool.Pool
+
+	mu   sync.Mutex
+	idle []*pgx.Conn // guarded by mu
+}
+
+func (o *own) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	return conn{o.pool}.Exec(ctx, query, args...)
+}
+
+func (o *own) Query(ctx context.Context, query string, args ...any) (sqlstore.Rows, error) {
+	return conn{o.pool}.Query(ctx, query, args...)
+}
+
+func (o *own) Begin(ctx context.Context) (sqlstore.Tx, error) { return begin(ctx, o.pool) }
+
+// Engine lends a connection that was set up for the engine.
+func (o *own) Engine(ctx context.Context) (sqlstore.EngineConn, func(error), error) {
+	o.mu.Lock()
+	var c *pgx.Conn
+	if n := len(o.idle); n > 0 {
+		c, o.idle = o.idle[n-1], o.idle[:n-1]
+	}
+	o.mu.Unlock()
+	if c == nil {
+		var err error
+		if c, err = o.connect(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	return engineConn{conn{c}, c}, func(err error) { o.release(ctx, c) }, nil
+}
+
+// connect opens a connection as the pool would.
+func (o *own) connect(ctx context.Context) (*pgx.Conn, error) {
+	cfg := o.pool.Config()
+	if cfg.BeforeConnect != nil {
+		if err := cfg.BeforeConnect(ctx, cfg.ConnConfig); err != nil {
+			return nil, err
+		}
+	}
+	c, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.AfterConnect != nil {
+		if err := cfg.AfterConnect(ctx, c); err != nil {
+			return nil, errors.Join(err, c.Close(ctx))
+		}
+	}
+	for _, stmt := range sqlstore.Setup(sqldialect.Postgres) {
+		if _, err := c.Exec(ctx, stmt); err != nil {
+			return nil, errors.Join(err, c.Close(ctx))
+		}
+	}
+	return c, nil
+}
+
+// release keeps a connection that is fit for use: alive and outside of any
+// transaction.
+func (o *own) release(ctx context.Context, c *pgx.Conn) {
+	if !c.IsClosed() && c.PgConn().TxStatus() == 'I' {
+		o.mu.Lock()
+		if len(o.idle) < keepConns {
+			o.idle = append(o.idle, c)
+			c = nil
+		}
+		o.mu.Unlock()
+	}
+	if c != nil {
+		c.Close(context.WithoutCancel(ctx))
+	}
+}
+
+func (o *own) close() error {
+	o.mu.Lock()
+	idle := o.idle
+	o.idle = nil
+	o.mu.Unlock()
+	var errs []error
+	for _, c := range idle {
+		errs = append(errs, c.Close(context.Background()))
+	}
+	return errors.Join(errs...)
+}
+
+// querier is what pools, connections and transactions of pgx have in common.
+type querier interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+type conn struct{ q querier }
+
+func (c conn) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	tag, err := c.q.Exec(ctx, query, args...)
+	return tag.RowsAffected(), err
+}
+
+func (c conn) Query(ctx context.Context, query string, args ...any) (sqlstore.Rows, error) {
+	r, err := c.q.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return rows{r}, nil
+}
+
+type rows struct{ pgx.Rows }
+
+func (r rows) Close() error {
+	r.Rows.Close()
+	return r.Rows.Err()
+}
+
+type engineConn struct {
+	conn
+	c *pgx.Conn
+}
+
+func (e engineConn) Begin(ctx context.Context) (sqlstore.Tx, error) { return begin(ctx, e.c) }
+
+type transaction struct {
+	conn
+	tx pgx.Tx
+}
+
+func begin(ctx context.Context, b interface {
+	BeginTx(context.Context, pgx.TxOptions) (pgx.Tx, error)
+}) (sqlstore.Tx, error) {
+	tx, err := b.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	if err != nil {
+		return nil, err
+	}
+	return &transaction{conn{tx}, tx}, nil
+}
+
+func (t *transaction) Commit(ctx context.Context) error   { return t.tx.Commit(ctx) }
+func (t *transaction) Rollback(ctx context.Context) error { return t.tx.Rollback(ctx) }
