@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/backstay-go/backstay/internal/sqldialect"
 	"github.com/backstay-go/backstay/saga"
@@ -14,13 +15,19 @@ import (
 // stays short whatever the caller asks for.
 const maxClaim = 1000
 
-// An orphan is a run that this store took in a transaction whose outcome it
-// never heard. It belongs to a node that lives and does not know of it, so
-// nobody else would take it.
+// An orphan is a run that this store made or took for a node in a transaction
+// whose outcome it never heard. If that was committed, the run belongs to a
+// node that lives and does not know of it, so nobody would take it.
 type orphan struct {
 	id, node string
 	epoch    int64
+	until    time.Time // when to stop looking for it
 }
+
+// orphanTime is how long a transaction may be on its way after its connection
+// was lost, before it is taken for rolled back. A server that finishes a
+// statement for a client that is gone commits at the end of it.
+const orphanTime = time.Minute
 
 // Claim hands out due instances.
 func (s *Store) Claim(ctx context.Context, want saga.Claim) ([]saga.Claimed, error) {
@@ -38,40 +45,53 @@ func (s *Store) Claim(ctx context.Context, want saga.Claim) ([]saga.Claimed, err
 		out, err = s.claim(ctx, tx, want)
 		return err
 	})
-	var open errCommit
-	if errors.As(err, &open) {
-		s.mu.Lock()
-		for i := range out {
-			if want.ID == "" {
-				s.orphans = append(s.orphans, orphan{out[i].ID, want.Node, out[i].Epoch})
+	if err != nil {
+		if want.ID == "" && lostCommit(err) {
+			for i := range out {
+				s.orphan(out[i].ID, want.Node, out[i].Epoch)
 			}
 		}
-		s.mu.Unlock()
-	}
-	if err != nil {
 		return nil, wrap("claim", err)
 	}
 	return out, nil
 }
 
-// adopt gives back the runs of claims whose answer was lost. The epoch tells
-// whether the claim was committed at all; it has waited for the lost
-// transaction's locks if that one is still open.
+// lostCommit reports whether a commit may have taken place in spite of err.
+func lostCommit(err error) bool {
+	var open errCommit
+	return errors.As(err, &open)
+}
+
+func (s *Store) orphan(id, node string, epoch int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.orphans = append(s.orphans, orphan{id, node, epoch, time.Now().Add(orphanTime)})
+}
+
+// adopt gives orphans back, so that anybody can claim them. The epoch tells
+// that the lost transaction was committed and that nobody has had the run since.
 func (s *Store) adopt(ctx context.Context) error {
 	s.mu.Lock()
 	list := s.orphans
 	s.orphans = nil
 	s.mu.Unlock()
+	var keep []orphan
+	var err error
 	for i, o := range list {
-		_, err := s.pool.Exec(ctx, s.q("UPDATE saga_run SET owner = NULL, wake_at = "+s.now()+" WHERE id = ? AND owner = ? AND epoch = ?"), o.id, o.node, o.epoch)
+		var n int64
+		n, err = s.pool.Exec(ctx, s.q("UPDATE saga_run SET owner = NULL, wake_at = "+s.now()+" WHERE id = ? AND owner = ? AND epoch = ?"), o.id, o.node, o.epoch)
 		if err != nil {
-			s.mu.Lock()
-			s.orphans = append(s.orphans, list[i:]...)
-			s.mu.Unlock()
-			return err
+			keep = append(keep, list[i:]...)
+			break
+		}
+		if n == 0 && time.Now().Before(o.until) {
+			keep = append(keep, o)
 		}
 	}
-	return nil
+	s.mu.Lock()
+	s.orphans = append(s.orphans, keep...)
+	s.mu.Unlock()
+	return err
 }
 
 func (s *Store) claim(ctx context.Context, tx Tx, want saga.Claim) ([]saga.Claimed, error) {
@@ -87,8 +107,11 @@ func (s *Store) claim(ctx context.Context, tx Tx, want saga.Claim) ([]saga.Claim
 		if err != nil {
 			return nil, err
 		}
-		if !live {
+		switch {
+		case !live && want.ID != "":
 			return nil, saga.ErrFenced
+		case !live:
+			return nil, nil // what a dead node takes would be anybody's at once
 		}
 	}
 	var ids []string

@@ -28,7 +28,12 @@ func (s *Store) Deliver(ctx context.Context, m saga.Mail) (saga.Delivered, error
 			return err
 		}
 		if n == 0 {
-			return s.absent(ctx, tx, m.ID)
+			in, err := s.instance(ctx, tx, "deliver", "WHERE i.id = ?", m.ID)
+			if err != nil {
+				return err
+			}
+			d.State, d.Pivot = in.State, in.Pivot
+			return saga.ErrTerminal
 		}
 		var mail, pivot int64
 		var state string
@@ -79,7 +84,9 @@ FROM saga_run r LEFT JOIN saga_mail m ON m.id = r.id AND m.consumed IS NULL WHER
 		return nil
 	})
 	if err == nil && !found {
-		err = s.absent(ctx, s.pool, id)
+		if err = s.absent(ctx, s.pool, id); err == saga.ErrTerminal {
+			err = nil // what is left over nobody will read
+		}
 	}
 	return out, count, wrap("mail", err)
 }

@@ -58,15 +58,15 @@ const fromInstance = " FROM saga_instance i LEFT JOIN saga_run r ON r.id = i.id 
 
 // Get reports one instance.
 func (s *Store) Get(ctx context.Context, id string) (saga.Instance, error) {
-	return s.instance(ctx, "get", "WHERE i.id = ?", id)
+	return s.instance(ctx, s.pool, "get", "WHERE i.id = ?", id)
 }
 
 // Find reports the instance of a business key.
 func (s *Store) Find(ctx context.Context, tenant, def, key string) (saga.Instance, error) {
-	return s.instance(ctx, "find", "WHERE i.tenant = ? AND i.def = ? AND i.business_key = ?", tenant, def, key)
+	return s.instance(ctx, s.pool, "find", "WHERE i.tenant = ? AND i.def = ? AND i.business_key = ?", tenant, def, key)
 }
 
-func (s *Store) instance(ctx context.Context, what, where string, args ...any) (saga.Instance, error) {
+func (s *Store) instance(ctx context.Context, c Conn, what, where string, args ...any) (saga.Instance, error) {
 	var in saga.Instance
 	for _, a := range args {
 		if names(a.(string)) != nil {
@@ -74,7 +74,7 @@ func (s *Store) instance(ctx context.Context, what, where string, args ...any) (
 		}
 	}
 	found := false
-	err := each(ctx, s.pool, s.q("SELECT "+instanceColumns+fromInstance+where), args, func(r Rows) error {
+	err := each(ctx, c, s.q("SELECT "+instanceColumns+fromInstance+where), args, func(r Rows) error {
 		found = true
 		return scanInstance(r, &in)
 	})
@@ -101,7 +101,7 @@ func (s *Store) List(ctx context.Context, f saga.Filter) ([]saga.Instance, error
 	}
 	// Live instances are read from the runs, which are few and indexed by
 	// state, and only else from all that ever were.
-	live := len(f.Except) > 0
+	live := f.Except != nil
 	if len(f.States) > 0 {
 		live = true
 		for _, st := range f.States {

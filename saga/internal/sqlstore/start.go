@@ -27,6 +27,13 @@ func (s *Store) Start(ctx context.Context, batch []saga.NewInstance) ([]saga.Sta
 		})
 	}
 	if err != nil {
+		if lostCommit(err) || unknown(ctx, err) {
+			for i := range batch {
+				if batch[i].Node != "" {
+					s.orphan(batch[i].ID, batch[i].Node, 1)
+				}
+			}
+		}
 		return nil, wrap("start", err)
 	}
 	return out, nil
@@ -62,13 +69,15 @@ func (s *Store) StartIn(ctx context.Context, c Conn, batch []saga.NewInstance) (
 		}
 	}
 	for i := range out {
-		if out[i].ID == "" {
-			st, err := s.existing(ctx, c, &batch[i])
-			if err != nil {
-				return nil, err
-			}
-			out[i] = st
+		if out[i].ID != "" {
+			out[i].Hash = batch[i].Hash
+			continue
 		}
+		st, err := s.existing(ctx, c, &batch[i])
+		if err != nil {
+			return nil, err
+		}
+		out[i] = st
 	}
 	return out, nil
 }
