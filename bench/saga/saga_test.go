@@ -1,0 +1,170 @@
+// Package saga_test measures sagas of four steps that do nothing: what is left
+// is what the engine and its store cost.
+//
+//	go test -run '^$' -bench SagaFourSteps -benchtime 5s ./saga
+package saga_test
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/backstay-go/backstay/saga"
+	"github.com/backstay-go/backstay/saga/sagamem"
+	"github.com/backstay-go/backstay/saga/sagapgx"
+	"github.com/backstay-go/backstay/saga/sagasql"
+)
+
+type order struct{ ID, Card, Address string }
+
+type result struct{ ID string }
+
+// fourSteps does nothing four times, two of them with an undo.
+var fourSteps = saga.Must(saga.Define("bench", 1, func(b *saga.Builder[order]) {
+	step := func(_ *saga.Ctx, o order) (result, error) { return result{o.ID}, nil }
+	undo := func(*saga.Ctx, order, saga.Result[result]) error { return nil }
+	saga.Step(b, "reserve", step).Compensate(undo)
+	saga.Step(b, "charge", step).Compensate(undo)
+	saga.Step(b, "ship", step).Pivot()
+	saga.Step(b, "confirm", step).Retriable()
+}))
+
+// run starts an engine and returns what stops it.
+func run(b *testing.B, store saga.Store) *saga.Engine {
+	b.Helper()
+	engine := saga.New(store, saga.Register(fourSteps))
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- engine.Run(ctx) }()
+	b.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			b.Error(err)
+		}
+	})
+	for range 20 { // connections, plans
+		if err := one(engine, "warm-"+strconv.FormatInt(serial.Add(1), 10)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return engine
+}
+
+var serial atomic.Int64
+
+// one runs a saga to its end.
+func one(engine *saga.Engine, key string) error {
+	ctx := context.Background()
+	h, err := fourSteps.Start(ctx, engine, key, order{ID: key, Card: "4242", Address: "Quay 1"})
+	if err != nil {
+		return err
+	}
+	return engine.Wait(ctx, h.ID)
+}
+
+// crowd runs b.N sagas, so many at a time, and reports sagas a second and how
+// long the middle one and the slowest hundredth took.
+func crowd(b *testing.B, engine *saga.Engine, inFlight int) {
+	b.Helper()
+	var mu sync.Mutex
+	var took []time.Duration
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	start := time.Now()
+	for range min(inFlight, b.N) {
+		wg.Go(func() {
+			var own []time.Duration
+			for left.Add(-1) >= 0 {
+				t := time.Now()
+				if err := one(engine, strconv.FormatInt(serial.Add(1), 10)); err != nil {
+					b.Error(err)
+					break
+				}
+				own = append(own, time.Since(t))
+			}
+			mu.Lock()
+			took = append(took, own...)
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "sagas/s")
+	slices.Sort(took)
+	if len(took) > 0 {
+		p50, p99 := took[len(took)/2], took[len(took)*99/100]
+		b.ReportMetric(float64(p50.Microseconds())/1000, "p50-ms")
+		b.ReportMetric(float64(p99.Microseconds())/1000, "p99-ms")
+	}
+}
+
+func BenchmarkSagaFourSteps(b *testing.B) {
+	b.Run("commits", func(b *testing.B) { commits(b, 4) })
+	b.Run("backstay", func(b *testing.B) { crowd(b, run(b, pgxStore(b)), 1000) })
+	b.Run("database-sql", func(b *testing.B) { crowd(b, run(b, sqlStore(b)), 1000) })
+	b.Run("in-flight-64", func(b *testing.B) { crowd(b, run(b, pgxStore(b)), 64) })
+	b.Run("alone", func(b *testing.B) { crowd(b, run(b, pgxStore(b)), 1) })
+	b.Run("commits-alone", func(b *testing.B) { commits(b, 1) })
+	b.Run("memory", func(b *testing.B) {
+		crowd(b, run(b, sagamem.New()), 64)
+		b.ReportMetric(4*float64(b.N)/b.Elapsed().Seconds(), "steps/s")
+	})
+}
+
+// commits is the floor: transactions of one row each, by so many writers.
+func commits(b *testing.B, writers int) {
+	pool := pgxPool(b, database(b))
+	ctx := context.Background()
+	if _, err := pool.Exec(ctx, "CREATE TABLE floor (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text)"); err != nil {
+		b.Fatal(err)
+	}
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	start := time.Now()
+	for range writers {
+		c, err := pool.Acquire(ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		wg.Go(func() {
+			defer c.Release()
+			for left.Add(-1) >= 0 {
+				if _, err := c.Exec(ctx, "INSERT INTO floor (v) VALUES ($1)", "one step"); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "commits/s")
+}
+
+func pgxStore(b *testing.B) saga.Store {
+	pool := pgxPool(b, database(b))
+	if err := sagapgx.Migrate(context.Background(), pool); err != nil {
+		b.Fatal(err)
+	}
+	store := sagapgx.New(pool)
+	b.Cleanup(func() { store.Close() })
+	return store
+}
+
+func sqlStore(b *testing.B) saga.Store {
+	db := sqlPool(b, database(b))
+	if err := sagasql.Migrate(context.Background(), db, sagasql.Postgres); err != nil {
+		b.Fatal(err)
+	}
+	store := sagasql.New(db, sagasql.Postgres)
+	b.Cleanup(func() { store.Close() })
+	return store
+}
