@@ -279,3 +279,22 @@ func TestStaleResults(t *testing.T) {
 		}
 	})
 }
+
+// Probes bounds how many are in flight, also where more are needed to close.
+func TestProbesAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := plain(1)
+		c.Probes, c.Successes = 2, 5
+		b := due(c)
+		first := acquire(t, b)
+		acquire(t, b)
+		if refused(t, b) == nil {
+			t.Fatal("a third probe was let through beside two")
+		}
+		first.DoneErr(context.Background(), nil)
+		acquire(t, b)
+		if refused(t, b) == nil {
+			t.Fatal("a third probe was let through beside two, after one had succeeded")
+		}
+	})
+}
