@@ -44,7 +44,6 @@ func (e *Engine) Wait(ctx context.Context, id string) error {
 				return e.outcome(ctx, inst)
 			}
 		}
-		here = false
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -58,7 +57,11 @@ func (e *Engine) Wait(ctx context.Context, id string) error {
 			return r.err
 		case <-w.look:
 			timer.Stop()
+			here = false
 		case <-timer.C:
+			e.mu.Lock()
+			here = e.live[id] != nil // then it will be heard of: no need to ask
+			e.mu.Unlock()
 		}
 	}
 }
