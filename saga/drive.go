@@ -59,7 +59,7 @@ type plan struct {
 func (t *task) plan() plan {
 	due := t.settle()
 	now := t.e.now()
-	stopping := !t.e.isRunning()
+	stopping := !t.e.running.Load()
 	t.forget()
 	begin, end := t.r.next()
 	var next []string
@@ -291,10 +291,4 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-func (e *Engine) isRunning() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.running
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,7 +27,7 @@ type Engine struct {
 	starts chan *start
 
 	mu      sync.Mutex
-	running bool            // guarded by mu
+	running atomic.Bool     // written under mu
 	started bool            // guarded by mu: Run was called
 	node    string          // guarded by mu: id of this life of the lease
 	life    context.Context // guarded by mu: ends when that life does
@@ -35,8 +36,7 @@ type Engine struct {
 	pending int              // guarded by mu: starts that will become tasks
 	short   bool             // guarded by mu: somebody found no room
 	waiters map[string][]*waiter
-	storeAt time.Time // guarded by mu: the store's clock …
-	localAt time.Time // … at this moment here
+	clock   atomic.Pointer[clock]
 	tasks   sync.WaitGroup
 }
 
@@ -56,6 +56,7 @@ func New(store Store, opts ...Option) *Engine {
 	e.cfg = e.cfg.withDefaults()
 	e.writes = make(chan *write, e.cfg.Batch)
 	e.starts = make(chan *start, e.cfg.Batch)
+	e.clock.Store(&clock{time.Now(), time.Now()})
 	e.locker, _ = store.(Locker)
 	e.tx, _ = store.(Transactor)
 	return e
@@ -81,9 +82,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.join(hard); err != nil {
 		return err
 	}
-	e.mu.Lock()
-	e.running = true
-	e.mu.Unlock()
+	e.running.Store(true)
 	var loops, writers sync.WaitGroup
 	for range e.cfg.Writers {
 		writers.Go(func() { e.write(hard) })
@@ -99,7 +98,7 @@ func (e *Engine) Run(ctx context.Context) error {
 
 	<-ctx.Done()
 	e.mu.Lock()
-	e.running = false
+	e.running.Store(false)
 	for _, t := range e.live {
 		t.nudge()
 	}
@@ -181,7 +180,7 @@ func (e *Engine) poll(ctx context.Context) {
 func (e *Engine) claim(ctx context.Context) bool {
 	e.mu.Lock()
 	room := min(e.cfg.InFlight-len(e.live)-e.pending, e.cfg.Batch)
-	node, life, running := e.node, e.life, e.running
+	node, life, running := e.node, e.life, e.running.Load()
 	e.short = e.short || room <= 0
 	e.mu.Unlock()
 	if room <= 0 || !running || node == "" || len(e.refs) == 0 {
@@ -207,20 +206,19 @@ func (e *Engine) adopt(life context.Context, c *Claimed) {
 	go t.resume(c)
 }
 
-// now estimates the store's clock: what it said last, and the time since by this process's monotonic clock.
+// clock is what the store's clock said last, and when that was here.
+type clock struct{ store, local time.Time }
+
+// now estimates the store's clock by this process's monotonic one.
 func (e *Engine) now() time.Time {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.storeAt.Add(time.Since(e.localAt))
+	c := e.clock.Load()
+	return c.store.Add(time.Since(c.local))
 }
 
 func (e *Engine) setClock(now time.Time) {
-	if now.IsZero() {
-		return
+	if !now.IsZero() {
+		e.clock.Store(&clock{now, time.Now()})
 	}
-	e.mu.Lock()
-	e.storeAt, e.localAt = now, time.Now()
-	e.mu.Unlock()
 }
 
 func (e *Engine) nodeID() string {

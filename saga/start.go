@@ -133,7 +133,7 @@ type started struct {
 // of concurrent callers share a transaction. When ctx ends first, the instances may exist or not.
 func (e *Engine) Start(ctx context.Context, batch []NewInstance) ([]Started, error) {
 	e.mu.Lock()
-	node, life, running := e.node, e.life, e.running
+	node, life, running := e.node, e.life, e.running.Load()
 	mine := running && node != "" && len(e.live)+e.pending+len(batch) <= e.cfg.InFlight
 	if mine {
 		e.pending += len(batch)

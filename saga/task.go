@@ -49,7 +49,7 @@ func (e *Engine) newTask(life context.Context, inst Instance, epoch int64) *task
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.running || life.Err() != nil {
+	if !e.running.Load() || life.Err() != nil {
 		return nil // it is due for others once the lease has ended
 	}
 	e.tasks.Add(1)

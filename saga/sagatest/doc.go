@@ -1,0 +1,2 @@
+// Package sagatest tests sagas and their stores.
+package sagatest
