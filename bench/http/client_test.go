@@ -1,0 +1,150 @@
+package http
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go/bulkhead"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/failsafehttp"
+	"github.com/failsafe-go/failsafe-go/timeout"
+	"github.com/hashicorp/go-retryablehttp"
+
+	"github.com/backstay-go/backstay/httpclient"
+)
+
+// client is one way to call: wrap puts its middleware around a transport.
+type client struct {
+	name string
+	wrap func(http.RoundTripper) *http.Client
+}
+
+// clients returns all, the bare one first. The middleware of Backstay and of failsafe-go has the same five policies; go-retryablehttp has
+// a retry and nothing else.
+func clients() []client {
+	return []client{
+		{"bare", func(rt http.RoundTripper) *http.Client { return &http.Client{Transport: rt} }},
+		{"backstay", func(rt http.RoundTripper) *http.Client { return &http.Client{Transport: httpclient.New(rt)} }},
+		{"failsafe", func(rt http.RoundTripper) *http.Client {
+			return &http.Client{Transport: failsafehttp.NewRoundTripper(rt,
+				timeout.New[*http.Response](30*time.Second),
+				failsafehttp.NewRetryPolicyBuilder().Build(),
+				bulkhead.New[*http.Response](1000),
+				circuitbreaker.NewWithDefaults[*http.Response](),
+				timeout.New[*http.Response](10*time.Second),
+			)}
+		}},
+		{"retryablehttp", func(rt http.RoundTripper) *http.Client {
+			c := retryablehttp.NewClient()
+			c.Logger = nil
+			c.HTTPClient = &http.Client{Transport: rt}
+			return c.StandardClient()
+		}},
+	}
+}
+
+// transport returns one of its own for each client, so that none profits from the connections of another.
+func transport() *http.Transport {
+	return &http.Transport{MaxIdleConnsPerHost: 64}
+}
+
+// read makes the request and reads its answer to the end.
+func read(b *testing.B, c *http.Client, req *http.Request, want int) {
+	res, err := c.Do(req)
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	n, err := io.Copy(io.Discard, res.Body)
+	res.Body.Close()
+	if err != nil || res.StatusCode != http.StatusOK || n != int64(want) {
+		b.Errorf("got status %d, %d bytes and error %v, want 200, %d and nil", res.StatusCode, n, err, want)
+	}
+}
+
+// serveKiB answers 1 KiB.
+func serveKiB(b *testing.B) string {
+	answer := bytes.Repeat([]byte("x"), 1024)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+		w.Write(answer)
+	}))
+	b.Cleanup(s.Close)
+	return s.URL
+}
+
+// BenchmarkHTTPGet is a GET after the other, with an answer of 1 KiB.
+func BenchmarkHTTPGet(b *testing.B) {
+	url := serveKiB(b)
+	for _, c := range clients() {
+		b.Run(c.name, func(b *testing.B) {
+			rt := transport()
+			defer rt.CloseIdleConnections()
+			cl := c.wrap(rt)
+			b.ReportAllocs()
+			for b.Loop() {
+				req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, url, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				read(b, cl, req, 1024)
+			}
+		})
+	}
+}
+
+// BenchmarkHTTPGetParallel is the same from 16 goroutines for each processor.
+func BenchmarkHTTPGetParallel(b *testing.B) {
+	url := serveKiB(b)
+	for _, c := range clients() {
+		b.Run(c.name, func(b *testing.B) {
+			rt := transport()
+			defer rt.CloseIdleConnections()
+			cl := c.wrap(rt)
+			b.ReportAllocs()
+			b.SetParallelism(16)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, url, nil)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					read(b, cl, req, 1024)
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkHTTPPost1MB is a POST of 1 MiB whose body can be replayed (GetBody), to a server that reads it and answers nothing.
+func BenchmarkHTTPPost1MB(b *testing.B) {
+	body := bytes.Repeat([]byte("x"), 1<<20)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n, err := io.Copy(io.Discard, r.Body); err != nil || n != int64(len(body)) {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	}))
+	b.Cleanup(s.Close)
+	for _, c := range clients() {
+		b.Run(c.name, func(b *testing.B) {
+			rt := transport()
+			defer rt.CloseIdleConnections()
+			cl := c.wrap(rt)
+			b.ReportAllocs()
+			b.SetBytes(int64(len(body)))
+			for b.Loop() {
+				req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, s.URL, bytes.NewReader(body))
+				if err != nil {
+					b.Fatal(err)
+				}
+				read(b, cl, req, 0)
+			}
+		})
+	}
+}
