@@ -71,9 +71,9 @@ type Inbox struct {
 // Inbox returns the inbox of a consumer.
 func (b *Box) Inbox(consumer string) *Inbox { return &Inbox{b, consumer} }
 
-// Handle runs fn unless the consumer has handled the message, and remembers it when fn and its transaction succeed. Of two at once, one waits for the other. duplicate
-// reports that fn was not run, which is no error.
-func (in *Inbox) Handle(ctx context.Context, id string, fn func(*Tx) error) (duplicate bool, err error) {
+// Handle runs fn unless the consumer has handled the message, and remembers it when fn and its transaction succeed. Of two at once, one waits
+// for the other. Not to run fn is no error.
+func (in *Inbox) Handle(ctx context.Context, id string, fn func(*Tx) error) (err error) {
 	key := [2]string{in.consumer, id}
 	b := in.box
 	for {
@@ -86,7 +86,7 @@ func (in *Inbox) Handle(ctx context.Context, id string, fn func(*Tx) error) (dup
 		}
 		b.mu.Unlock()
 		if seen {
-			return true, nil
+			return nil
 		}
 		if !busy {
 			defer func() {
@@ -100,7 +100,7 @@ func (in *Inbox) Handle(ctx context.Context, id string, fn func(*Tx) error) (dup
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return false, ctx.Err()
+			return ctx.Err()
 		}
 	}
 	err = b.InTx(ctx, fn)
@@ -109,5 +109,5 @@ func (in *Inbox) Handle(ctx context.Context, id string, fn func(*Tx) error) (dup
 		b.seen[key] = time.Now()
 		b.mu.Unlock()
 	}
-	return false, err
+	return err
 }

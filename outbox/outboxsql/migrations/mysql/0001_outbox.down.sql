@@ -1,0 +1,1 @@
+DROP TABLE IF EXISTS outbox, outbox_lease, outbox_relay, outbox_retry, outbox_dead, outbox_scheduled, outbox_meta, outbox_strict, inbox;
