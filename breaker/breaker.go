@@ -20,6 +20,7 @@ var ErrOpen = errors.New("circuit breaker is open")
 //
 // All methods are safe for concurrent use. A nil Breaker lets every call through.
 type Breaker struct {
+	broke func(error)            // b.onBreak, made once
 	base  time.Time              // times are durations since here: cheaper to read than a time.Time, and half its size
 	rules atomic.Pointer[Config] // with defaults filled in; never changed in place
 	gate  atomic.Uint64          // a gate; written with mu held
@@ -65,6 +66,7 @@ func New(c Config) *Breaker {
 	}
 	c = c.filled()
 	b := &Breaker{base: time.Now(), mode: c.Mode, window: newWindow(&c)}
+	b.broke = b.onBreak
 	b.rules.Store(&c)
 	b.publish()
 	return b
@@ -88,7 +90,7 @@ func (b *Breaker) Wrap(next backstay.Handler) backstay.Handler {
 }
 
 // Around implements [backstay.Around]. A panic of next, and runtime.Goexit, count as a failure and pass on unchanged. The ending
-// is counted when next returns, also when its value outlives it; what goes wrong later is for [Breaker.Record].
+// is counted when next returns, also when its value outlives it; a value that turns out broken later (backstay.Breakable) is one more failure.
 func (b *Breaker) Around(ctx context.Context, call *backstay.Call, next backstay.Handler) backstay.Outcome {
 	if b == nil {
 		return next(ctx, call)
@@ -110,8 +112,15 @@ func (b *Breaker) Around(ctx context.Context, call *backstay.Call, next backstay
 		class = out.Judge(ctx, now-t.start, b.rules.Load().SlowCall)
 	}
 	b.settle(ctx, call, t, now, class, out.Err)
+	if later, ok := out.Held.(backstay.Breakable); ok && class == backstay.Success {
+		later.OnBreak(b.broke)
+	}
 	return out
 }
+
+// onBreak counts a value that broke after its call had ended well: a body that stalled. That is one more ending, since which state the call
+// belonged to no longer matters.
+func (b *Breaker) onBreak(error) { b.Record(backstay.Failure) }
 
 // errGone is why the breaker opened when a call did not return.
 var errGone = errors.New("breaker: the call panicked or ended its goroutine")

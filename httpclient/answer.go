@@ -39,7 +39,8 @@ type answer struct {
 	kept     *bytes.Reader
 	hooks    []func()
 	broken   []func(error)
-	room     [4]func() // the first hooks
+	room     [4]func()      // the first of hooks
+	broom    [1]func(error) // the first of broken
 	unfollow func() bool
 }
 
@@ -202,6 +203,9 @@ func (a *answer) OnRelease(f func()) {
 func (a *answer) OnBreak(f func(err error)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.broken == nil {
+		a.broken = a.broom[:0]
+	}
 	a.broken = append(a.broken, f)
 }
 
@@ -231,11 +235,12 @@ func (a *answer) Release() {
 	a.end()
 }
 
-// readable reports whether the caller can read the body: it was not dropped, or is kept.
-func (a *answer) readable() bool {
+// readable reports whether the response can be handed to the caller. One that was dropped before a wait for another attempt, which then was
+// not made, can be if its body was kept; not when the wait ended with the caller's context, which is then the better answer.
+func (a *answer) readable(caller context.Context) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return !a.dropped || a.kept != nil || a.length == 0
+	return !a.dropped || (a.kept != nil || a.length == 0) && caller.Err() == nil
 }
 
 // buffer reads the body, up to limit bytes, so that one which breaks off fails the attempt. A longer body goes on from there.

@@ -156,7 +156,7 @@ func (x *exchange) result(out backstay.Outcome) (*http.Response, error) {
 		return nil, out.Err
 	}
 	a, ours := resp.Body.(holder)
-	if ours && !a.answer().readable() { // dropped before the wait for an attempt that then was not made, and too large to keep
+	if ours && !a.answer().readable(x.req.Context()) {
 		return nil, out.Err
 	}
 	if x.t.settings.errorMode && out.Err != nil {
