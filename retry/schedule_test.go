@@ -110,7 +110,7 @@ func TestCapHoldsAfterJitter(t *testing.T) {
 	}
 }
 
-// T30: a thousand waits without a bound neither overflow nor shrink.
+// T30: waits without a bound neither overflow nor shrink, however many there are.
 func TestOverflow(t *testing.T) {
 	for _, c := range []retry.Config{
 		{Delay: time.Second, Factor: 10},
@@ -120,7 +120,7 @@ func TestOverflow(t *testing.T) {
 	} {
 		c.Jitter, c.MaxDelay = retry.None, -1
 		last := time.Duration(0)
-		for i, d := range first(retry.New(c), 1000) {
+		for i, d := range first(retry.New(c), 200_000) {
 			if d < last || d <= 0 {
 				t.Fatalf("%+v: wait %d is %v after %v", c, i, d, last)
 			}
