@@ -101,11 +101,20 @@ func (e *Event) set(name, value string) (err error) {
 func (e Event) Onto(m *outbox.Message) {
 	m.ID, m.Key, m.Created, m.ExpiresAt = e.ID, e.Key, e.Time, e.Expires
 	for _, name := range [...]string{"traceparent", "tracestate"} {
-		if v := e.Extensions[name]; v != "" && m.Headers[name] == "" {
+		if v := e.Extensions[name]; v != "" && !has(m.Headers, name) {
 			if m.Headers == nil {
 				m.Headers = make(map[string]string)
 			}
 			m.Headers[name] = v
 		}
 	}
+}
+
+func has(headers map[string]string, name string) bool {
+	for n := range headers {
+		if strings.EqualFold(n, name) {
+			return true
+		}
+	}
+	return false
 }
