@@ -37,7 +37,7 @@ func (r results) check(limits []limit) bool {
 			passed++
 		} else {
 			failed++
-			verdict = "PASSED THE LIMIT"
+			verdict = "OVER THE LIMIT"
 		}
 		fmt.Printf("%s: %s takes %.2f× the time of %s (at most %.2f×) and %.0f allocations, %s\n",
 			l.bench, l.who, got.ns/ref.ns, l.to, l.time, got.allocs, verdict)

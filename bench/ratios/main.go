@@ -3,7 +3,7 @@
 //
 //	go run ./bench/ratios                             the policies and the HTTP client
 //	go run ./bench/ratios -bench Stack ./bench/policies
-//	go run ./bench/ratios -gate                       also compares with the limits in gate.go and exits with 1 when one is passed
+//	go run ./bench/ratios -gate                       also compares with the limits in gate.go and exits with 1 when one is exceeded
 package main
 
 import (
@@ -23,7 +23,7 @@ func main() {
 	rounds := flag.Int("rounds", 5, "how often each benchmark runs")
 	bench := flag.String("bench", ".", "which benchmarks, as of go test")
 	benchtime := flag.String("benchtime", "300ms", "how long each runs in a round, as of go test")
-	gate := flag.Bool("gate", false, "fail when a limit is passed")
+	gate := flag.Bool("gate", false, "fail when a limit is exceeded")
 	flag.Parse()
 	packages := flag.Args()
 	if len(packages) == 0 {
