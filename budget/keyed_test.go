@@ -14,7 +14,7 @@ import (
 
 func TestPerKey(t *testing.T) {
 	budgets := budget.PerKey(budget.Config{}, backstay.KeyedConfig{})
-	if budgets.For("a") != budgets.For("a") {
+	if a, again := budgets.For("a"), budgets.For("a"); a != again {
 		t.Error("one key has two budgets")
 	}
 	drain(budgets.For("a"))

@@ -87,8 +87,8 @@ func TestJSON(t *testing.T) {
 // A field without a JSON name of its own would be one by accident.
 func TestEveryFieldHasATag(t *testing.T) {
 	for _, typ := range []reflect.Type{reflect.TypeFor[retry.Config](), reflect.TypeFor[budget.Config]()} {
-		for i := range typ.NumField() {
-			if f := typ.Field(i); f.Tag.Get("json") == "" {
+		for f := range typ.Fields() {
+			if f.Tag.Get("json") == "" {
 				t.Errorf("%v.%s has no json tag", typ, f.Name)
 			}
 		}

@@ -18,11 +18,11 @@ func (r *Retry) Describe() backstay.Description {
 	c := &r.c
 	d.Name, d.Attempts, d.MaxDelay = c.Name, c.Attempts, c.MaxDelay
 	var s strings.Builder
-	switch {
-	case c.Attempts == math.MaxInt:
+	switch c.Attempts {
+	case math.MaxInt:
 		d.Attempts = -1
 		s.WriteString("unlimited attempts")
-	case c.Attempts == 1:
+	case 1:
 		s.WriteString("1 attempt")
 	default:
 		fmt.Fprintf(&s, "%d attempts", c.Attempts)

@@ -12,7 +12,7 @@ type Schedule string
 
 const (
 	Exponential Schedule = "exponential" // Delay, Delay × Factor, Delay × Factor², …
-	Constant    Schedule = "constant"    // Delay, Delay, Delay, …
+	Constant    Schedule = "constant"    // always Delay
 	Linear      Schedule = "linear"      // Delay, 2 × Delay, 3 × Delay, …
 )
 
@@ -114,25 +114,25 @@ func (w *waits) interval() time.Duration {
 func (w *waits) jittered(d time.Duration) time.Duration {
 	switch w.c.Jitter {
 	case Equal:
-		return d/2 + part(d-d/2, w.c.random())
+		return d/2 + part(d-d/2, random(w.c))
 	case Decorrelated:
 		top := forever
 		if w.last < forever/3 {
 			top = 3 * w.last
 		}
-		w.last = min(w.c.Delay+part(top-w.c.Delay, w.c.random()), w.c.MaxDelay) // the bound comes last, as in the article
+		w.last = min(w.c.Delay+part(top-w.c.Delay, random(w.c)), w.c.MaxDelay) // the bound comes last, as in the article
 		return w.last
 	default:
-		return part(d, w.c.random())
+		return part(d, random(w.c))
 	}
 }
 
-// hint returns the wait for a server that asked for d, which is above 0.
-func (c *Config) hint(d time.Duration) time.Duration {
+// hinted returns the wait for a server that asked for d, which is above 0.
+func hinted(c *Config, d time.Duration) time.Duration {
 	if c.HintJitter == 0 {
 		return d
 	}
-	return d + part(min(d, forever-d), c.HintJitter*c.random())
+	return d + part(min(d, forever-d), c.HintJitter*random(c))
 }
 
 // part returns the share u of d, with u from 0 to 1.
@@ -141,7 +141,7 @@ func part(d time.Duration, u float64) time.Duration {
 }
 
 // random returns a number from 0 to 1, whatever Rand does.
-func (c *Config) random() float64 {
+func random(c *Config) float64 {
 	u := c.Rand()
 	if !(u > 0) {
 		return 0

@@ -109,7 +109,7 @@ func (s *series) plan(out backstay.Outcome) plan {
 		if out.Wait > s.c.MaxHint {
 			return plan{stop: true, reason: "hint", cause: ErrHint, wait: out.Wait}
 		}
-		p = plan{wait: s.c.hint(out.Wait), reason: "hint"}
+		p = plan{wait: hinted(s.c, out.Wait), reason: "hint"}
 	} else {
 		wait, ok := s.waits.next()
 		if !ok {
