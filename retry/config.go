@@ -59,7 +59,8 @@ type Config struct {
 	BudgetFor func(key string) *budget.Budget `json:"-"`
 
 	// WaitForBreaker makes a call that a policy inside refuses with a time ([backstay.Rejected] RetryAfter, as an open breaker does) wait for
-	// that time once, if MaxHint and the deadline allow, in place of ending it. What was refused counts neither as an attempt nor against the budget.
+	// that time once, if MaxHint and the deadline allow, in place of ending it. What was refused counts neither as an attempt nor against the budget. A call
+	// that is limited to one attempt does not wait.
 	WaitForBreaker bool `json:"waitForBreaker"`
 	// Nested lets this retry repeat a call although a retry around it does so too. Their attempts multiply.
 	Nested bool `json:"nested"`

@@ -114,6 +114,9 @@ func TestDescribe(t *testing.T) {
 	if d.Attempts != -1 || d.MaxDelay != 5*time.Second {
 		t.Errorf("got %+v, want -1 attempts and 5s", d)
 	}
+	if d := retry.New(retry.Config{MaxDelay: -1}).Describe(); d.MaxDelay != 0 {
+		t.Errorf("without a bound: got MaxDelay %v, want 0", d.MaxDelay)
+	}
 }
 
 // The success path adds nothing to allocate: Do alone allocates the same.

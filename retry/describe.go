@@ -16,7 +16,10 @@ func (r *Retry) Describe() backstay.Description {
 		return d
 	}
 	c := &r.c
-	d.Name, d.Attempts, d.MaxDelay = c.Name, c.Attempts, c.MaxDelay
+	d.Name, d.Attempts = c.Name, c.Attempts
+	if c.MaxDelay < forever { // else none that a reader could reckon with
+		d.MaxDelay = c.MaxDelay
+	}
 	var s strings.Builder
 	switch c.Attempts {
 	case math.MaxInt:

@@ -287,3 +287,53 @@ func TestEvents(t *testing.T) {
 		}
 	})
 }
+
+// A schedule that says stop ends the call like a last attempt.
+func TestScheduleThatStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var reason string
+		r := retry.New(retry.Config{
+			Attempts: -1,
+			Backoff:  func() retry.BackOff { return &backOffs{time.Second, -1} },
+			Observer: backstay.ObserverFunc(func(_ context.Context, e backstay.Event) { reason = e.Reason }),
+		})
+		tr := begin()
+		err := run(r, tr.failing(errDown))
+		var e *retry.ExhaustedError
+		if tr.n != 2 || !errors.As(err, &e) || e.Cause != nil || e.Err != errDown || reason != "schedule" {
+			t.Errorf("got %d attempts, %v and reason %q, want 2, the error without a cause, schedule", tr.n, err, reason)
+		}
+	})
+}
+
+func TestExhaustedErrorFindsBoth(t *testing.T) {
+	last, cause := &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, &backstay.Rejected{Policy: "breaker", Reason: "open"}
+	err := error(&retry.ExhaustedError{Attempts: 2, Elapsed: 90 * time.Second, Err: last, Cause: cause})
+	var op *net.OpError
+	var r *backstay.Rejected
+	if !errors.As(err, &op) || op != last || !errors.As(err, &r) || r != cause {
+		t.Errorf("got %v, %v; want both the last error and the cause", op, r)
+	}
+	var nested *retry.ExhaustedError
+	outer := &retry.ExhaustedError{Err: &retry.ExhaustedError{Err: errDown, Cause: retry.ErrBudget}, Cause: retry.ErrDeadline}
+	if !errors.As(outer.Unwrap(), &nested) || !errors.Is(outer, retry.ErrBudget) || !errors.Is(outer, retry.ErrDeadline) || !errors.Is(outer, errDown) {
+		t.Errorf("got %v, want all four to be found", outer)
+	}
+	for _, tc := range []struct {
+		err, cause error
+		want       bool
+	}{
+		{errDown, nil, false},
+		{errDown, retry.ErrDeadline, false}, // it has not passed
+		{os.ErrDeadlineExceeded, nil, true},
+		{errDown, context.DeadlineExceeded, true},
+		{nil, nil, false},
+	} {
+		if got := (&retry.ExhaustedError{Err: tc.err, Cause: tc.cause}).Timeout(); got != tc.want {
+			t.Errorf("timeout of %v, %v: got %v, want %v", tc.err, tc.cause, got, tc.want)
+		}
+	}
+	if got, want := err.Error(), `retry: 2 attempts in 1m30s, then breaker: open: dial: i/o timeout`; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -20,13 +20,13 @@ var (
 	ErrHint = errors.New("the server asks to wait too long")
 )
 
-// ExhaustedError is the error of a call that was made at least once and gave up although a further attempt was due. The attempts were made and each may have
+// ExhaustedError is the error of a call that gave up although a further attempt was due. The attempts were made and each may have
 // had its effect, unless Err says otherwise; whether it is safe to repeat is for Err to say.
 //
 // It unwraps to Err, the last real error. errors.Is and errors.As find Cause too.
 type ExhaustedError struct {
 	Name     string        // the retry's, as its Config named it; may be empty
-	Attempts int           // how many were made
+	Attempts int           // how many were made; 0 when the context ended the wait for a breaker before the first
 	Elapsed  time.Duration // since the start of the call
 	Wait     time.Duration // the wait that was not made; 0: none was due
 	Err      error         // the error of the last attempt that was made to its end; nil when that had a value only
