@@ -259,7 +259,7 @@ func (k *Keyed[P]) victim(now int64) int {
 	if !full && k.idle < 0 {
 		return -1
 	}
-	for tries := 0; tries < 4; tries++ {
+	for { // again only if a call has just taken the best
 		best, bestUsed, bestLeft := -1, int64(0), time.Duration(0)
 		for j := range n {
 			if j == sample && (!full || best >= 0 && bestLeft == 0) {
@@ -296,7 +296,6 @@ func (k *Keyed[P]) victim(now int64) int {
 			return best
 		}
 	}
-	return -1
 }
 
 // remove drops the entry at i. Called with mu held.

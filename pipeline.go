@@ -8,7 +8,7 @@ import (
 )
 
 // Pipeline is a chain of policies around a call. It is immutable and safe for concurrent use; build it once, at
-// start, and keep it: the state of its policies is what protects. A nil Pipeline runs the call alone.
+// start, and keep it: the state of its policies is what protects. A nil Pipeline and the zero one run the call alone.
 type Pipeline struct {
 	policies []Policy
 	handler  Handler // the policies around attempt
@@ -106,7 +106,10 @@ func (p *Pipeline) run(ctx context.Context, c *Call) Outcome {
 	c.made.Store(1)
 	handler := Handler(attempt)
 	if p != nil {
-		handler, c.observer = p.handler, p.observer
+		c.observer = p.observer
+		if p.handler != nil {
+			handler = p.handler
+		}
 	}
 	if outer := CallFrom(ctx); outer != nil {
 		c.retrying = outer.retrying
