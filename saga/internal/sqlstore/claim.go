@@ -124,6 +124,12 @@ func (s *Store) claim(ctx context.Context, tx Tx, want saga.Claim) ([]saga.Claim
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
+	// Read before the change, since the answer tells the state that was found;
+	// the rows are locked.
+	out, err := s.claimed(ctx, tx, ids)
+	if err != nil {
+		return nil, err
+	}
 	set := "epoch = epoch + 1, owner = ?, state = CASE WHEN state IN ('ready', 'waiting') THEN 'running' ELSE state END"
 	args := []any{want.Node}
 	if want.Node == "" {
@@ -133,7 +139,11 @@ func (s *Store) claim(ctx context.Context, tx Tx, want saga.Claim) ([]saga.Claim
 	if _, err := tx.Exec(ctx, s.q("UPDATE saga_run SET "+set+" WHERE ")+in, append(args, list...)...); err != nil {
 		return nil, err
 	}
-	return s.claimed(ctx, tx, ids)
+	for i := range out {
+		out[i].Epoch++
+		out[i].Owner = want.Node
+	}
+	return out, nil
 }
 
 // in returns a condition that column is one of ids, with parameters from

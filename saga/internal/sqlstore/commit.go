@@ -113,6 +113,16 @@ func (s *Store) commitAtOnce(ctx context.Context, batch []saga.Checkpoint, at []
 		})
 	}
 	return s.engine(ctx, func(c EngineConn) error {
+		if len(at) == 1 && plain(&batch[at[0]]) {
+			cp := &batch[at[0]]
+			mail, ok, err := s.commitOne(ctx, c, cp)
+			if err == nil && ok {
+				out[at[0]] = saga.Committed{Mail: mail}
+			} else if err == nil {
+				out[at[0]], err = s.settle(ctx, c, cp)
+			}
+			return err
+		}
 		part, index := make([]saga.Checkpoint, len(at)), make(map[string]int, len(at))
 		for k, i := range at {
 			part[k], index[batch[i].ID] = batch[i], i

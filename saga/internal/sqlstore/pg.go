@@ -10,15 +10,16 @@ import (
 // logColumns are the arrays of a batch's log entries.
 type logColumns struct {
 	id, event, step, op, verb, actor, next []string
-	seq, attempt, delay                    []int64
+	seq, epoch, attempt, delay             []int64
 	data, note                             [][]byte
 }
 
-func (l *logColumns) add(id string, log []saga.Entry) {
+func (l *logColumns) add(id string, epoch int64, log []saga.Entry) {
 	for i := range log {
 		e := &log[i]
 		l.id = append(l.id, id)
 		l.seq = append(l.seq, e.Seq)
+		l.epoch = append(l.epoch, epoch)
 		l.event = append(l.event, string(e.Event))
 		l.step = append(l.step, e.Step)
 		l.op = append(l.op, string(e.Op))
@@ -33,20 +34,24 @@ func (l *logColumns) add(id string, log []saga.Entry) {
 }
 
 func (s *Store) logArgs(l *logColumns) []any {
-	return []any{s.texts(l.id), s.ints(l.seq), s.texts(l.event), s.texts(l.step), s.texts(l.op), s.texts(l.verb),
+	return []any{s.texts(l.id), s.ints(l.seq), s.ints(l.epoch), s.texts(l.event), s.texts(l.step), s.texts(l.op), s.texts(l.verb),
 		s.ints(l.attempt), s.blobs(l.data), s.blobs(l.note), s.texts(l.actor), s.ints(l.delay), s.texts(l.next)}
 }
 
-// pgLog inserts the log entries of the runs in ok, which has their epochs. Its
-// parameters are those of logArgs, from $first on.
-func pgLog(ok string, p func() string, now string) string {
+// pgLog inserts the log entries of the runs whose ids the query ok finds, with
+// the epoch that the expression gives. Its parameters are those of logArgs.
+//
+// A condition "(id IN (…)) IS TRUE" is answered from a hash table. A join of
+// two arrays would be a nested loop, since hash joins are forbidden (Setup):
+// with 256 checkpoints 65,536 comparisons.
+func pgLog(ok, epoch string, p func() string, now string) string {
 	return `INSERT INTO saga_log (id, seq, epoch, event, step, op, verb, attempt, data, note, actor, delay, next, at)
-SELECT l.id, l.seq, o.epoch, l.event, NULLIF(l.step, ''), NULLIF(l.op, ''), NULLIF(l.verb, ''), l.attempt, l.data, l.note,
+SELECT l.id, l.seq, ` + epoch + `, l.event, NULLIF(l.step, ''), NULLIF(l.op, ''), NULLIF(l.verb, ''), l.attempt, l.data, l.note,
 	NULLIF(l.actor, ''), l.delay, NULLIF(l.next, ''), ` + now + `
-FROM unnest(` + p() + `::text[], ` + p() + `::bigint[], ` + p() + `::text[], ` + p() + `::text[], ` + p() + `::text[], ` + p() +
+FROM unnest(` + p() + `::text[], ` + p() + `::bigint[], ` + p() + `::bigint[], ` + p() + `::text[], ` + p() + `::text[], ` + p() + `::text[], ` + p() +
 		`::text[], ` + p() + `::integer[], ` + p() + `::bytea[], ` + p() + `::bytea[], ` + p() + `::text[], ` + p() + `::bigint[], ` + p() + `::text[])
-	AS l(id, seq, event, step, op, verb, attempt, data, note, actor, delay, next)
-JOIN ` + ok + ` o ON o.id = l.id`
+	AS l(id, seq, epoch, event, step, op, verb, attempt, data, note, actor, delay, next)
+WHERE (l.id IN (` + ok + `)) IS TRUE`
 }
 
 // parameters returns a function that counts $1, $2, …
@@ -72,7 +77,7 @@ func (s *Store) startPG(ctx context.Context, c Conn, batch []saga.NewInstance, o
 		tenant, key, hash = append(tenant, n.Tenant), append(key, n.Key), append(hash, n.Hash)
 		codec, input, prio = append(codec, n.Codec), append(input, n.Input), append(prio, int64(n.Priority))
 		deadline, node, seq = append(deadline, micros(n.Deadline)), append(node, n.Node), append(seq, lastSeq(0, n.Log))
-		log.add(n.ID, n.Log)
+		log.add(n.ID, 0, n.Log)
 	}
 	p, now := parameters(s), s.now()
 	query := `WITH n AS MATERIALIZED (
@@ -87,10 +92,10 @@ func (s *Store) startPG(ctx context.Context, c Conn, batch []saga.NewInstance, o
 	INSERT INTO saga_run (id, def, ver, prio, epoch, owner, wake_at, seq, state, step, pivot, mail, seen)
 	SELECT n.id, n.def, n.ver, n.prio, CASE WHEN d.node IS NULL THEN 0 ELSE 1 END, d.node, ` + now + `, n.seq,
 		CASE WHEN d.node IS NULL THEN 'ready' ELSE 'running' END, '', 0, 0, 0
-	FROM i JOIN n ON n.id = i.id LEFT JOIN saga_node d ON d.node = n.node AND d.dead = 0
-	RETURNING id, epoch, owner
+	FROM n LEFT JOIN saga_node d ON d.node = n.node AND d.dead = 0 WHERE (n.id IN (SELECT id FROM i)) IS TRUE
+	RETURNING id, owner
 ), l AS (
-	` + pgLog("r", p, now) + `
+	` + pgLog("SELECT id FROM r", "CASE WHEN l.id IN (SELECT id FROM r WHERE owner IS NOT NULL) THEN 1 ELSE 0 END", p, now) + `
 )
 SELECT id, owner IS NOT NULL, ` + now + ` FROM r`
 	args := append([]any{s.texts(id), s.texts(def), s.ints(ver), s.texts(tenant), s.texts(key), s.texts(hash), s.texts(codec),
@@ -136,6 +141,7 @@ func (s *Store) commitPG(ctx context.Context, c Conn, batch []saga.Checkpoint, d
 	epoch, seq, last, pivot, seen, wakes := num[:n], num[n:2*n], num[2*n:3*n], num[3*n:4*n], num[4*n:5*n], num[5*n:]
 	var log logColumns
 	var mid, mkind, mname, mmail []string
+	var mlast []int64
 	var final, going bool
 	for i := range batch {
 		cp := &batch[i]
@@ -147,9 +153,10 @@ func (s *Store) commitPG(ctx context.Context, c Conn, batch []saga.Checkpoint, d
 		} else {
 			going = true
 		}
-		log.add(cp.ID, cp.Log)
+		log.add(cp.ID, cp.Epoch, cp.Log)
 		for _, m := range cp.Consume {
 			mid, mkind, mname, mmail = append(mid, cp.ID), append(mkind, string(m.Kind)), append(mname, m.Name), append(mmail, m.Mail)
+			mlast = append(mlast, last[i])
 		}
 	}
 	args := []any{s.texts(id), s.ints(epoch), s.ints(seq), s.ints(last), s.texts(state), s.texts(step), s.ints(pivot), s.ints(seen), s.ints(wakes)}
@@ -157,7 +164,7 @@ func (s *Store) commitPG(ctx context.Context, c Conn, batch []saga.Checkpoint, d
 		args = append(args, s.logArgs(&log)...)
 	}
 	if len(mid) > 0 {
-		args = append(args, s.texts(mid), s.texts(mkind), s.texts(mname), s.texts(mmail))
+		args = append(args, s.texts(mid), s.texts(mkind), s.texts(mname), s.texts(mmail), s.ints(mlast))
 	}
 	return each(ctx, c, s.commitText(going, final, len(log.id) > 0, len(mid) > 0), args, func(r Rows) error {
 		var id string
@@ -186,21 +193,21 @@ func (s *Store) commitText(going, final, log, mail bool) string {
 )`)
 	var ok []string
 	if going {
-		ok = append(ok, "SELECT id, epoch, mail FROM up")
+		ok = append(ok, "SELECT id, mail FROM up")
 		b.WriteString(`, up AS (
 	UPDATE saga_run r SET seq = c.last, state = c.state, step = c.step, pivot = c.pivot, seen = GREATEST(r.seen, c.seen),
 		owner = CASE WHEN c.wake = -1 THEN r.owner END,
 		wake_at = CASE WHEN c.wake = -1 THEN r.wake_at WHEN c.wake = -3 THEN 9223372036854775807
 			WHEN r.mail > c.seen THEN ` + now + ` WHEN c.wake = -2 THEN 9223372036854775807 ELSE ` + now + ` + c.wake END
 	FROM c WHERE c.wake <> -4 AND r.id = c.id AND r.epoch = c.epoch AND r.seq = c.seq
-	RETURNING r.id, r.epoch, r.mail
+	RETURNING r.id, r.mail
 )`)
 	}
 	if final {
-		ok = append(ok, "SELECT id, epoch, mail FROM fin")
+		ok = append(ok, "SELECT id, mail FROM fin")
 		b.WriteString(`, fin AS (
 	DELETE FROM saga_run r USING c WHERE c.wake = -4 AND r.id = c.id AND r.epoch = c.epoch AND r.seq = c.seq
-	RETURNING r.id, r.epoch, r.mail, c.state, c.step, c.pivot
+	RETURNING r.id, r.mail, c.state, c.step, c.pivot
 ), done AS (
 	UPDATE saga_instance i SET state = f.state, step = f.step, pivot = f.pivot, ended_at = ` + now + ` FROM fin f WHERE i.id = f.id
 ), unlock AS (
@@ -209,14 +216,14 @@ func (s *Store) commitText(going, final, log, mail bool) string {
 	}
 	b.WriteString(`, ok AS (` + strings.Join(ok, " UNION ALL ") + `)`)
 	if log {
-		b.WriteString(`, log AS (` + pgLog("ok", p, now) + `)`)
+		b.WriteString(`, log AS (` + pgLog("SELECT id FROM ok", "l.epoch", p, now) + `)`)
 	}
 	if mail {
 		b.WriteString(`, used AS (
-	UPDATE saga_mail m SET consumed = c.last
-	FROM unnest(` + p() + `::text[], ` + p() + `::text[], ` + p() + `::text[], ` + p() + `::text[]) AS u(id, kind, name, mail_id)
-	JOIN ok ON ok.id = u.id JOIN c ON c.id = u.id
+	UPDATE saga_mail m SET consumed = u.last
+	FROM unnest(` + p() + `::text[], ` + p() + `::text[], ` + p() + `::text[], ` + p() + `::text[], ` + p() + `::bigint[]) AS u(id, kind, name, mail_id, last)
 	WHERE m.id = u.id AND m.kind = u.kind AND m.name = u.name AND m.mail_id = u.mail_id AND m.consumed IS NULL
+		AND (u.id IN (SELECT id FROM ok)) IS TRUE
 )`)
 	}
 	b.WriteString(" SELECT id, mail FROM ok")

@@ -55,7 +55,12 @@ func (s *Store) StartIn(ctx context.Context, c Conn, batch []saga.NewInstance) (
 	if len(batch) == 0 {
 		return out, nil
 	}
-	if s.d == sqldialect.Postgres {
+	if s.d == sqldialect.Postgres && len(batch) == 1 && plainStart(&batch[0]) {
+		var err error
+		if out[0], err = s.startAlone(ctx, c, &batch[0]); err != nil {
+			return nil, err
+		}
+	} else if s.d == sqldialect.Postgres {
 		if err := s.startPG(ctx, c, batch, out); err != nil {
 			return nil, err
 		}
