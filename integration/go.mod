@@ -18,6 +18,7 @@ require (
 	github.com/backstay-go/backstay/outbox/natspub v0.0.0
 	github.com/backstay-go/backstay/outbox/redispub v0.0.0
 	github.com/backstay-go/backstay/outbox/watermillpub v0.0.0
+	github.com/backstay-go/backstay/saga/sagapgx v0.0.0
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/google/go-tpm v0.9.8 // indirect
