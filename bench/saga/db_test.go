@@ -16,7 +16,12 @@ import (
 
 const server = "127.0.0.1:5432"
 
-// database makes a database of the benchmark's own and drops it at the end.
+func dsn(database string) string {
+	return "postgres://postgres@" + server + "/" + database + "?sslmode=disable"
+}
+
+// database makes a database of the benchmark's own, drops it at the end and
+// returns its name.
 func database(b testing.TB) string {
 	b.Helper()
 	c, err := net.DialTimeout("tcp", server, time.Second)
@@ -28,7 +33,7 @@ func database(b testing.TB) string {
 	}
 	c.Close()
 	name := "bs_sagabench_" + strings.ToLower(rand.Text()[:10])
-	admin, err := sql.Open("pgx", "postgres://postgres@"+server+"/postgres?sslmode=disable")
+	admin, err := sql.Open("pgx", dsn("postgres"))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -39,7 +44,7 @@ func database(b testing.TB) string {
 		admin.Exec("DROP DATABASE " + name + " WITH (FORCE)")
 		admin.Close()
 	})
-	return "postgres://postgres@" + server + "/" + name + "?sslmode=disable"
+	return name
 }
 
 func pgxPool(b testing.TB, dsn string) *pgxpool.Pool {

@@ -68,13 +68,15 @@ func one(engine *saga.Engine, key string) error {
 
 // crowd runs b.N sagas, so many at a time, and reports sagas a second and how
 // long the middle one and the slowest hundredth took.
-func crowd(b *testing.B, engine *saga.Engine, inFlight int) {
+func crowd(b *testing.B, store saga.Store, database string, inFlight int) {
 	b.Helper()
+	engine := run(b, store)
 	var mu sync.Mutex
 	var took []time.Duration
 	var left atomic.Int64
 	left.Store(int64(b.N))
 	var wg sync.WaitGroup
+	own, server := cpuTime(database)
 	b.ResetTimer()
 	start := time.Now()
 	for range min(inFlight, b.N) {
@@ -96,6 +98,11 @@ func crowd(b *testing.B, engine *saga.Engine, inFlight int) {
 	wg.Wait()
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "sagas/s")
+	own2, server2 := cpuTime(database)
+	b.ReportMetric((own2-own).Seconds()*1000/float64(b.N), "core-ms/op")
+	if database != "" {
+		b.ReportMetric((server2-server).Seconds()*1000/float64(b.N), "pg-core-ms/op")
+	}
 	slices.Sort(took)
 	if len(took) > 0 {
 		p50, p99 := took[len(took)/2], took[len(took)*99/100]
@@ -106,20 +113,27 @@ func crowd(b *testing.B, engine *saga.Engine, inFlight int) {
 
 func BenchmarkSagaFourSteps(b *testing.B) {
 	b.Run("commits", func(b *testing.B) { commits(b, 4) })
-	b.Run("backstay", func(b *testing.B) { crowd(b, run(b, pgxStore(b)), 1000) })
-	b.Run("database-sql", func(b *testing.B) { crowd(b, run(b, sqlStore(b)), 1000) })
-	b.Run("in-flight-64", func(b *testing.B) { crowd(b, run(b, pgxStore(b)), 64) })
-	b.Run("alone", func(b *testing.B) { crowd(b, run(b, pgxStore(b)), 1) })
+	pgx := func(b *testing.B, inFlight int) {
+		store, database := pgxStore(b)
+		crowd(b, store, database, inFlight)
+	}
+	b.Run("backstay", func(b *testing.B) { pgx(b, 1000) })
+	b.Run("database-sql", func(b *testing.B) {
+		store, database := sqlStore(b)
+		crowd(b, store, database, 1000)
+	})
+	b.Run("in-flight-64", func(b *testing.B) { pgx(b, 64) })
+	b.Run("alone", func(b *testing.B) { pgx(b, 1) })
 	b.Run("commits-alone", func(b *testing.B) { commits(b, 1) })
 	b.Run("memory", func(b *testing.B) {
-		crowd(b, run(b, sagamem.New()), 64)
+		crowd(b, sagamem.New(), "", 64)
 		b.ReportMetric(4*float64(b.N)/b.Elapsed().Seconds(), "steps/s")
 	})
 }
 
 // commits is the floor: transactions of one row each, by so many writers.
 func commits(b *testing.B, writers int) {
-	pool := pgxPool(b, database(b))
+	pool := pgxPool(b, dsn(database(b)))
 	ctx := context.Background()
 	if _, err := pool.Exec(ctx, "CREATE TABLE floor (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text)"); err != nil {
 		b.Fatal(err)
@@ -149,22 +163,24 @@ func commits(b *testing.B, writers int) {
 	b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "commits/s")
 }
 
-func pgxStore(b *testing.B) saga.Store {
-	pool := pgxPool(b, database(b))
+func pgxStore(b *testing.B) (saga.Store, string) {
+	name := database(b)
+	pool := pgxPool(b, dsn(name))
 	if err := sagapgx.Migrate(context.Background(), pool); err != nil {
 		b.Fatal(err)
 	}
 	store := sagapgx.New(pool)
 	b.Cleanup(func() { store.Close() })
-	return store
+	return store, name
 }
 
-func sqlStore(b *testing.B) saga.Store {
-	db := sqlPool(b, database(b))
+func sqlStore(b *testing.B) (saga.Store, string) {
+	name := database(b)
+	db := sqlPool(b, dsn(name))
 	if err := sagasql.Migrate(context.Background(), db, sagasql.Postgres); err != nil {
 		b.Fatal(err)
 	}
 	store := sagasql.New(db, sagasql.Postgres)
 	b.Cleanup(func() { store.Close() })
-	return store
+	return store, name
 }
