@@ -116,7 +116,8 @@ func TestOpenFuncIsToldHowOften(t *testing.T) {
 		var b *breaker.Breaker
 		config.OpenFunc = func(opens int) time.Duration {
 			got = append(got, opens)
-			wantState(t, b, breaker.Open) // no lock is held
+			wantState(t, b, breaker.Open)
+			b.Snapshot() // no lock is held
 			return time.Second
 		}
 		b = breaker.New(config)

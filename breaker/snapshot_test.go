@@ -129,6 +129,7 @@ func TestKeyedBreakers(t *testing.T) {
 			if err := call(key(i), nil); err != nil {
 				t.Fatalf("key %d: got error %v: strangers share a breaker", i, err)
 			}
+			time.Sleep(time.Microsecond) // so that "bad" is the one used longest ago
 		}
 		if got := k.Stats(); got.Keys > 100 || got.Unkeyed != 0 {
 			t.Fatalf("got %d keys and %d calls without a breaker, want at most 100 and 0", got.Keys, got.Unkeyed)
