@@ -17,6 +17,14 @@ import (
 )
 
 func main() {
+	if err := run(); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println("shown: a breaker for each host, in bounded memory; an open one was not forgotten for healthy ones.")
+}
+
+func run() error {
 	// One real server plays all hosts; whatever is called bad.* answers 503.
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.Host, "bad.") {
@@ -47,8 +55,7 @@ func main() {
 			refused++
 		}
 		if err := get("good.example"); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
+			return err
 		}
 	}
 	fmt.Printf("20 calls each: good.example refused 0, bad.example refused %d\n", refused)
@@ -59,8 +66,7 @@ func main() {
 
 	for i := range 5000 {
 		if err := get(fmt.Sprintf("host-%d.example", i)); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
+			return err
 		}
 	}
 	stats := breakers.Stats()
@@ -68,7 +74,7 @@ func main() {
 	err := get("bad.example")
 	fmt.Printf("bad.example, called again: %v\n", err)
 	if refused != 15 || stats.Keys > 1024 || !errors.Is(err, breaker.ErrOpen) {
-		os.Exit(1)
+		return errors.New("this is not what was to be shown")
 	}
-	fmt.Println("shown: a breaker for each host, in bounded memory; an open one was not forgotten for healthy ones.")
+	return nil
 }
