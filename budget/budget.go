@@ -18,6 +18,8 @@ type Budget struct {
 	// came before the withdrawal that clears it.
 	fullUntil atomic.Int64
 
+	table atomic.Pointer[Config] // the settings that a Table has given it; nil: in no table
+
 	mu        sync.Mutex
 	ready     bool // config and base are set; guarded by mu, as is all below
 	config    Config

@@ -3,6 +3,7 @@ package budget
 import (
 	"context"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/backstay-go/backstay"
@@ -40,7 +41,8 @@ func (b *Budget) Keep() (busy bool, left time.Duration) {
 
 // Table holds a budget for each key: a host, a tenant. Its memory is bounded, see [backstay.Keyed]. All methods are safe for concurrent use.
 type Table struct {
-	keyed *backstay.Keyed[*Budget]
+	keyed  *backstay.Keyed[*Budget]
+	config atomic.Pointer[Config] // what Apply set last; a budget that has another catches up when it is next asked for
 }
 
 // PerKey returns a Table whose budgets have the settings c. It panics when c or keys is not valid.
@@ -51,14 +53,35 @@ func PerKey(c Config, keys backstay.KeyedConfig) *Table {
 	if err := c.Validate(); err != nil {
 		panic(err)
 	}
-	return &Table{keyed: backstay.NewKeyed(keys, func(string) *Budget { return New(c) })}
+	t := &Table{}
+	t.config.Store(&c)
+	t.keyed = backstay.NewKeyed(keys, func(string) *Budget {
+		now := t.config.Load()
+		b := New(*now)
+		b.table.Store(now)
+		return b
+	})
+	return t
 }
 
 // For returns the budget of key, which is made if there is none. It is never nil. A budget that has been forgotten meanwhile, because there were too
 // many keys, goes on to work for whoever holds it.
 func (t *Table) For(key string) *Budget {
 	b, _ := t.keyed.Get(key)
+	if c := t.config.Load(); b.table.Load() != c {
+		b.table.Store(c)
+		_ = b.Apply(*c) // it was valid when it was set
+	}
 	return b
+}
+
+// Apply changes the settings of all budgets, each as [Budget.Apply] does, and of those to come. On an error nothing changes.
+func (t *Table) Apply(c Config) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	t.config.Store(&c)
+	return nil
 }
 
 // Keyed returns the table itself, to list it, or to stand in a chain as [Budget.Wrap] does.

@@ -77,3 +77,30 @@ func TestPolicyDepositsOncePerCall(t *testing.T) {
 		t.Errorf("a nil Budget in a chain: got %v, want nil", err)
 	}
 }
+
+func TestPerKeyApply(t *testing.T) {
+	budgets := budget.PerKey(budget.Config{}, backstay.KeyedConfig{})
+	old := budgets.For("old")
+	if err := budgets.Apply(budget.Config{Ratio: 1e9}); err == nil {
+		t.Error("a wrong config was applied")
+	}
+	want := budget.Config{Ratio: 0.5, Start: 5}
+	if err := budgets.Apply(want); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"old", "new"} {
+		if got := budgets.For(key).Config(); got != want {
+			t.Errorf("key %s: got %+v, want %+v", key, got, want)
+		}
+	}
+	if budgets.For("old") != old {
+		t.Error("the budget was replaced, with its tokens")
+	}
+	own := budget.Config{Ratio: 0.25}
+	if err := old.Apply(own); err != nil {
+		t.Fatal(err)
+	}
+	if got := budgets.For("old").Config(); got != own {
+		t.Errorf("a budget with settings of its own: got %+v, want %+v", got, own)
+	}
+}
