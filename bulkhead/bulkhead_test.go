@@ -61,14 +61,18 @@ func TestFIFO(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 10, MaxWait: -1})
 		p := backstay.Chain(b)
+		var mu sync.Mutex
 		var served []int
+		serve := func(i int) func(error) {
+			return func(error) { mu.Lock(); defer mu.Unlock(); served = append(served, i) }
+		}
 		take(p, time.Second, nil)
 		for i := range 5 {
-			take(p, time.Second, func(error) { served = append(served, i) })
+			take(p, time.Second, serve(i))
 		}
 		// A newcomer at each moment a permit comes back still goes last.
 		time.Sleep(time.Second)
-		take(p, time.Second, func(error) { served = append(served, 5) })
+		take(p, time.Second, serve(5))
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if got, want := fmt.Sprint(served), "[0 1 2 3 4 5]"; got != want {
@@ -83,12 +87,15 @@ func TestQueueAndWait(t *testing.T) {
 		b := bulkhead.New(bulkhead.Config{Name: "db", Limit: 1, Queue: 2})
 		p := backstay.Chain(b)
 		start := time.Now()
+		var mu sync.Mutex
 		after := map[string]time.Duration{}
 		fail := func(name string) func(error) {
 			return func(err error) {
 				if !errors.Is(err, bulkhead.ErrFull) || !errors.Is(err, backstay.ErrRejected) {
 					t.Errorf("%s: got %v, want ErrFull", name, err)
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				after[name] = time.Since(start)
 			}
 		}
@@ -273,8 +280,11 @@ func TestApply(t *testing.T) {
 
 func TestEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var got []string
 		b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 1, Observer: backstay.ObserverFunc(func(_ context.Context, e backstay.Event) {
+			mu.Lock()
+			defer mu.Unlock()
 			got = append(got, fmt.Sprint(e.Kind, " ", e.Elapsed))
 		})})
 		p := backstay.Chain(b)
