@@ -135,6 +135,7 @@ func TestFunctionThatIgnoresItsContext(t *testing.T) {
 			t.Errorf("abandoned functions that run: got %d, want 1", got)
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if got := to.Abandoned(); got != 0 {
 			t.Errorf("abandoned functions at the end: got %d, want 0", got)
 		}
@@ -156,6 +157,7 @@ func TestAbandonedEndings(t *testing.T) {
 			t.Errorf("abandoned: got %d, want 3", got)
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if panicked != errBoom || closed != 1 || to.Abandoned() != 0 {
 			t.Errorf("late: panic %v, %d closes, %d still run; want boom, 1, 0", panicked, closed, to.Abandoned())
 		}
