@@ -140,10 +140,8 @@ func New(d Dialect, cfg ...Config) *Box {
 	return b
 }
 
-// Names are the box's names for authors of companions such as outboxpgx.
-func (b *Box) Names() (dialect Dialect, table, inbox string) {
-	return b.d, b.cfg.Table, b.cfg.InboxTable
-}
+// Config returns the box's config with its names filled in.
+func (b *Box) Config() Config { return b.cfg }
 
 //go:embed migrations
 var migrations embed.FS

@@ -103,11 +103,8 @@ func (b *Box) partitions(ctx context.Context, tx Tx) (int, error) {
 	return b.stored(ctx, tx)
 }
 
-// lockKeys takes the transaction's locks on the keys, in one order for all.
-func (b *Box) lockKeys(ctx context.Context, tx Tx, ready []outbox.Enqueued) error {
-	if b.d == SQLite {
-		return nil // one writer at a time, always
-	}
+// KeyLocks returns the numbers under which strict keys lock the keys of messages, sorted, for companions that lock them themselves.
+func (b *Box) KeyLocks(ready []outbox.Enqueued) []int64 {
 	var locks []int64
 	for i := range ready {
 		if ready[i].Key == "" {
@@ -122,7 +119,15 @@ func (b *Box) lockKeys(ctx context.Context, tx Tx, ready []outbox.Enqueued) erro
 		locks = append(locks, n)
 	}
 	slices.Sort(locks)
-	locks = slices.Compact(locks)
+	return slices.Compact(locks)
+}
+
+// lockKeys takes the transaction's locks on the keys, in one order for all.
+func (b *Box) lockKeys(ctx context.Context, tx Tx, ready []outbox.Enqueued) error {
+	if b.d == SQLite {
+		return nil // one writer at a time, always
+	}
+	locks := b.KeyLocks(ready)
 	if len(locks) == 0 {
 		return nil
 	}
@@ -203,6 +208,9 @@ func scheduledArgs(m *outbox.Enqueued) []any {
 // CommitError is what InTx returns when the answer to its commit was lost: the transaction, and its messages, may or may not have been
 // committed.
 type CommitError = sqldialect.CommitError
+
+// UnknownCommit reports whether an error of a commit leaves it open if the transaction was committed.
+func UnknownCommit(err error) bool { return sqldialect.UnknownCommit(err) }
 
 // InTx begins a transaction, runs fn, commits, and then wakes the relays, so that the messages are on their way within about a millisecond. An error of
 // fn rolls back and is returned as it is, a panic rolls back and goes on. It is not repeated. When the answer to the commit is lost

@@ -27,6 +27,9 @@ func (b *Box) Channel() string {
 // 50 ms after an Enqueue, and poll later.
 func (b *Box) Wake() { b.hint(true) }
 
+// Hint tells the relays that messages are about to be committed, as Enqueue does, for companions that write them themselves.
+func (b *Box) Hint() { b.hint(false) }
+
 func (b *Box) hint(committed bool) {
 	b.mu.Lock()
 	local := make([]func(bool), 0, len(b.hints))
