@@ -83,13 +83,21 @@ func (e *Engine) attempt(c *Ctx, n *node, undo bool, tx *Tx) ([]byte, error) {
 		}
 		defer leave()
 	}
-	ctx, cancel := context.WithTimeoutCause(c.Context, o.Timeout, errTimeout)
+	ctx, cancel := context.WithTimeoutCause(c, o.Timeout, errTimeout)
 	defer cancel()
 	c.tx = tx
-	if o.through == nil {
+	through := o.through
+	switch {
+	case e.around == nil:
+	case through == nil:
+		through = e.around
+	default:
+		through = backstay.Chain(e.around, through)
+	}
+	if through == nil {
 		return n.call(c.with(ctx), undo)
 	}
-	return backstay.Do(ctx, o.through, func(ctx context.Context) ([]byte, error) {
+	return backstay.Do(ctx, through, func(ctx context.Context) ([]byte, error) {
 		return n.call(c.with(ctx), undo)
 	}, backstay.Named(c.ref.Def+"/"+n.static))
 }

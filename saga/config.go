@@ -117,6 +117,12 @@ func AtMost(step string, n int) Option {
 	})
 }
 
+// Around runs every body, undos and choices included, through p, outside the step's own policy. The Call's
+// Name is definition/path; FromContext finds the body's Ctx.
+func Around(p backstay.Policy) Option {
+	return optionFunc(func(e *Engine) { e.around = backstay.Chain(p) })
+}
+
 // gate is what attempts of a step pass before they begin.
 type gate struct {
 	rate  *rate.Limiter

@@ -124,10 +124,28 @@ func (c *Ctx) Lock(resource string) error {
 	return err
 }
 
-// with is c on another context: attempts within a policy do not share one.
+type ctxKey struct{}
+
+// Value finds the Ctx itself for FromContext, and else asks the context below.
+func (c *Ctx) Value(key any) any {
+	if key == (ctxKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// FromContext returns the Ctx of the body that ctx was derived from, for policies and clients that
+// want to know whom they serve.
+func FromContext(ctx context.Context) (*Ctx, bool) {
+	c, ok := ctx.Value(ctxKey{}).(*Ctx)
+	return c, ok
+}
+
+// with is c for one call of the body, on ctx: calls that a policy repeats do not share the use of the key.
 func (c *Ctx) with(ctx context.Context) *Ctx {
 	d := *c
-	d.Context = ctx
+	var used atomic.Bool
+	d.Context = backstay.WithOperation(ctx, func() (backstay.Operation, error) { return d.take(&used) })
 	return &d
 }
 
@@ -163,7 +181,6 @@ func (t *task) body(parent context.Context, o *op, undo bool) *Ctx {
 			c.needs = append(c.needs, needed{})
 		}
 	}
-	used := new(atomic.Bool)
-	c.Context = backstay.WithOperation(parent, func() (backstay.Operation, error) { return c.take(used) })
+	c.Context = parent
 	return c
 }

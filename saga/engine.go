@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/backstay-go/backstay"
 )
 
 // Engine runs sagas from a store. Several engines, in one process or in many, share a store. All
@@ -21,7 +23,8 @@ type Engine struct {
 	defs   map[Ref]*definition
 	refs   []Ref
 	gates  map[string]*gate
-	faults []error // while options are applied
+	around *backstay.Pipeline // nil: none
+	faults []error            // while options are applied
 	wake   chan struct{}
 	writes chan *write
 	starts chan *start

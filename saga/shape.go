@@ -42,6 +42,7 @@ type ShapePolicy struct {
 	First    string `json:"first,omitempty"`
 	Cap      string `json:"cap,omitempty"`
 	Within   string `json:"within,omitempty"`
+	AtOnce   int    `json:"atOnce,omitempty"` // of Each: more than 1
 }
 
 // Shape returns the definition as data; it marshals to stable JSON.
@@ -103,7 +104,11 @@ func (o *options) shape(n *node) *ShapePolicy {
 	case kindWait, kindDelay:
 		return &ShapePolicy{Within: text(o.Within)}
 	default:
-		return &ShapePolicy{Timeout: text(o.Timeout), Attempts: o.Attempts, First: text(o.First), Cap: text(o.Cap)}
+		p := &ShapePolicy{Timeout: text(o.Timeout), Attempts: o.Attempts, First: text(o.First), Cap: text(o.Cap)}
+		if n.kind == kindEach && o.Width > 1 {
+			p.AtOnce = o.Width
+		}
+		return p
 	}
 }
 
