@@ -41,17 +41,22 @@ func load(t *testing.T, s *server, l *adaptive.Limit, n int) *atomic.Int64 {
 }
 
 func TestFindsCapacity(t *testing.T) {
-	for _, workers := range []int{30, 200} {
+	for _, c := range []struct{ workers, callers, initial int }{
+		{30, 120, 0},
+		{200, 800, 0},
+		{10, 200, 100}, // the first calls queue already, and their time is no baseline
+	} {
 		synctest.Test(t, func(t *testing.T) {
+			workers := c.workers
 			s := startServer(t, workers, 100000, 10*time.Millisecond)
-			l := adaptive.New(adaptive.Config{})
-			good := load(t, s, l, 4*workers)
+			l := adaptive.New(adaptive.Config{Initial: c.initial})
+			good := load(t, s, l, c.callers)
 			time.Sleep(2 * time.Second)
 			good.Store(0)
 			time.Sleep(10 * time.Second)
 			capacity := float64(workers) * 100 * 10
-			if got := float64(good.Load()) / capacity; got < 0.95 {
-				t.Errorf("%d workers: goodput is %.2f of capacity, want at least 0.95", workers, got)
+			if got := float64(good.Load()) / capacity; got < 0.93 {
+				t.Errorf("%d workers: goodput is %.2f of capacity, want at least 0.93", workers, got)
 			}
 			snap := l.Snapshot()
 			if snap.Limit < workers/2 || snap.Limit > 2*workers {

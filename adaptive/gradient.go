@@ -113,8 +113,8 @@ func (g *gradient) look(now time.Duration, n int, x float64, peak int) time.Dura
 // adjust moves the limit by the gradient.
 func (g *gradient) adjust(now time.Duration, dropped bool) {
 	ratio := g.tolerance + g.base - g.fast
-	if ratio < 0 {
-		g.start = false
+	if ratio < 0 && g.start {
+		g.start, g.dipAt = false, now // the baseline so far was seen with a limit that grew: measure it now
 	}
 	want := g.limit*math.Exp2(min(0, max(-1, ratio))) + math.Sqrt(g.limit)
 	if g.start {
