@@ -207,7 +207,7 @@ func (r *race) failed() backstay.Outcome {
 		}
 	}
 	r.ended = nil
-	if len(errs) > 1 {
+	if len(errs) > 1 && out.Err != nil { // a failure without an error stays without one
 		out.Err = errors.Join(errs...)
 	}
 	return out
