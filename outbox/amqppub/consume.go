@@ -16,8 +16,7 @@ import (
 // makes a connection of its own, and a new one when that is lost, pausing 100 ms to 5 s. It returns nil when ctx is over and the messages in
 // hand are settled; an error when the queue does not exist or the broker refuses access.
 //
-// For the order of a key, the queue should have one consumer (x-single-active-consumer): several in turn share its messages out. A message
-// that is left is requeued; a rejected one goes to the queue's dead-letter exchange, and without one it is dropped by the broker. RabbitMQ closes the
+// For the order of a key, the queue should have one consumer (x-single-active-consumer): several in turn share its messages out. A rejected message goes to the queue's dead-letter exchange, and without one it is dropped by the broker. RabbitMQ closes the
 // channel of a consumer that holds a message longer than its consumer_timeout (30 minutes by default); keep tries in place below it.
 //
 // A message that cannot be decoded is rejected. One without an id, that is, of another origin, keeps an empty one, which an inbox refuses.
@@ -126,9 +125,9 @@ func delivery(m *outbox.Message, d *amqp.Delivery) consumer.Delivery {
 				_ = d.Ack(false)
 			case consumer.Rejected:
 				_ = d.Reject(false)
-			default:
-				_ = d.Nack(false, true)
 			}
+			// What is left is requeued by the end of the connection, in its place. Requeued one by one while the
+			// channel still consumes, messages would come back to it and lose their order.
 		},
 	}
 }

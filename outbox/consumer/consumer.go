@@ -65,8 +65,8 @@ type Config struct {
 	Open outbox.Opener `json:"-"`
 
 	// Dead takes a message that was given up, with its last error, and stores it somewhere; when it returns nil the message is
-	// acknowledged, otherwise it is left to the broker, which delivers it again. Nil: the message is rejected, which each
-	// broker package explains.
+	// acknowledged, otherwise the tries go on, since letting the message go would let its successors overtake it. Nil: the
+	// message is rejected, which each broker package explains.
 	Dead func(ctx context.Context, m *outbox.Message, cause error) error `json:"-"`
 
 	// Failed is told of each failed try. It is called on the lane's goroutine and must not block.
@@ -113,7 +113,7 @@ func (c Config) WithDefaults() Config {
 type Verdict int
 
 const (
-	Left     Verdict = iota // not handled to an end: the broker shall deliver it again
+	Left     Verdict = iota // not handled when Run was told to end: the broker shall deliver it again
 	Done                    // handled, or stored among the dead: acknowledge it
 	Rejected                // given up, and nowhere to put it
 )

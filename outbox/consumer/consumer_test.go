@@ -95,8 +95,12 @@ func TestHandleTriesInPlace(t *testing.T) {
 }
 
 func TestHandleGivesUp(t *testing.T) {
-	dead := func(err error) func(context.Context, *outbox.Message, error) error {
-		return func(context.Context, *outbox.Message, error) error { return err }
+	dead := func(answers ...error) func(context.Context, *outbox.Message, error) error {
+		return func(context.Context, *outbox.Message, error) error {
+			err := answers[0]
+			answers = answers[1:]
+			return err
+		}
 	}
 	for name, test := range map[string]struct {
 		config   consumer.Config
@@ -104,10 +108,10 @@ func TestHandleGivesUp(t *testing.T) {
 		attempts int
 		want     consumer.Verdict
 	}{
-		"attempts, nowhere to go":  {consumer.Config{Attempts: 3}, errTest, 3, consumer.Rejected},
-		"attempts, stored as dead": {consumer.Config{Attempts: 3, Dead: dead(nil)}, errTest, 3, consumer.Done},
-		"attempts, storing failed": {consumer.Config{Attempts: 3, Dead: dead(errTest)}, errTest, 3, consumer.Left},
-		"permanent at once":        {consumer.Config{}, outbox.Permanent(errTest), 1, consumer.Rejected},
+		"attempts, nowhere to go":       {consumer.Config{Attempts: 3}, errTest, 3, consumer.Rejected},
+		"attempts, stored as dead":      {consumer.Config{Attempts: 3, Dead: dead(nil)}, errTest, 3, consumer.Done},
+		"attempts, storing fails twice": {consumer.Config{Attempts: 3, Dead: dead(errTest, errTest, nil)}, errTest, 5, consumer.Done},
+		"permanent at once":             {consumer.Config{}, outbox.Permanent(errTest), 1, consumer.Rejected},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

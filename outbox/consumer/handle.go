@@ -24,8 +24,10 @@ func Handle(ctx context.Context, c Config, h Handler, m *outbox.Message) Verdict
 		if c.Failed != nil {
 			c.Failed(m, attempt, err)
 		}
-		if attempt == c.Attempts || errors.Is(err, outbox.ErrPermanent) {
-			return c.GiveUp(work, m, err)
+		if c.Attempts > 0 && attempt >= c.Attempts || errors.Is(err, outbox.ErrPermanent) {
+			if v := c.GiveUp(work, m, err); v != Left {
+				return v
+			}
 		}
 		if !pause(ctx, wait/2+rand.N(wait/2+1)) {
 			return Left
