@@ -94,7 +94,15 @@ type attempt struct {
 }
 
 // New returns a publisher that produces through client. It does no I/O. It panics with [Config.Validate]'s error, and when client is nil.
-func New(client *kgo.Client, c Config) *Publisher {
+// At most one Config may be given.
+func New(client *kgo.Client, config ...Config) *Publisher {
+	var c Config
+	if len(config) > 0 {
+		c = config[0]
+	}
+	if len(config) > 1 {
+		panic(errors.New("kafkapub: more than one Config"))
+	}
 	if err := c.Validate(); err != nil {
 		panic(err)
 	}

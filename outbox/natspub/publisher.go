@@ -86,7 +86,15 @@ func (c Config) Validate() error {
 }
 
 // New returns a publisher on the connection of js. It does no I/O. It panics with [Config.Validate]'s error, and when js is nil.
-func New(js jetstream.JetStream, c Config) *Publisher {
+// At most one Config may be given.
+func New(js jetstream.JetStream, config ...Config) *Publisher {
+	var c Config
+	if len(config) > 0 {
+		c = config[0]
+	}
+	if len(config) > 1 {
+		panic(errors.New("natspub: more than one Config"))
+	}
 	if err := c.Validate(); err != nil {
 		panic(err)
 	}

@@ -119,7 +119,15 @@ var (
 // look at deadlines. (A cluster client still repeats a pipeline after a lost connection, MaxRedirects times.)
 //
 // New does no I/O. It panics with [Config.Validate]'s error, and when options is nil.
-func New(options *redis.UniversalOptions, c Config) *Publisher {
+// At most one Config may be given.
+func New(options *redis.UniversalOptions, config ...Config) *Publisher {
+	var c Config
+	if len(config) > 0 {
+		c = config[0]
+	}
+	if len(config) > 1 {
+		panic(errors.New("redispub: more than one Config"))
+	}
 	if err := c.Validate(); err != nil {
 		panic(err)
 	}

@@ -76,7 +76,15 @@ var _ outbox.Publisher = (*Publisher)(nil)
 
 // New returns a publisher that publishes through next, and closes it in Close. It panics with [Config.Validate]'s error, and when
 // next is nil.
-func New(next message.Publisher, c Config) *Publisher {
+// At most one Config may be given.
+func New(next message.Publisher, config ...Config) *Publisher {
+	var c Config
+	if len(config) > 0 {
+		c = config[0]
+	}
+	if len(config) > 1 {
+		panic(errors.New("watermillpub: more than one Config"))
+	}
 	if err := c.Validate(); err != nil {
 		panic(err)
 	}
