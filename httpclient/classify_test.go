@@ -235,7 +235,7 @@ func TestStatuses(t *testing.T) {
 
 // Transport case 29: server hints, in all their forms.
 func TestRetryAfter(t *testing.T) {
-	date := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	date := time.Date(2005, 1, 1, 0, 0, 0, 0, time.UTC) // the server's clock; the bubble's is five years behind
 	cases := []struct {
 		name     string
 		header   []string
@@ -249,6 +249,7 @@ func TestRetryAfter(t *testing.T) {
 		{"garbage", []string{"abc"}, 10 * time.Millisecond, 10 * time.Millisecond, 2},
 		{"far beyond the cap", []string{"99999999999"}, 0, 0, 1},
 		{"overflowing", []string{"99999999999999999999999999"}, 0, 0, 1},
+		{"overflowing to one second", []string{"18446744073709551617"}, 0, 0, 1},
 		{"two lines, the first unreadable", []string{"soon", "1"}, time.Second, 1100 * time.Millisecond, 2},
 		{"two lines", []string{"1", "7"}, time.Second, 1100 * time.Millisecond, 2},
 	}
