@@ -18,8 +18,7 @@ func ExampleNew() {
 	down := func(context.Context) (string, error) { return "", errors.New("connection refused") }
 	for range 4 {
 		_, err := backstay.Do(ctx, pipeline, down)
-		var r *backstay.Rejected
-		if errors.As(err, &r) { // the text adds how long: breaker "inventory": open, retry in 59.9s
+		if r, ok := errors.AsType[*backstay.Rejected](err); ok { // the text adds how long: breaker "inventory": open, retry in 59.9s
 			fmt.Println(r.Name, r.Reason, errors.Is(err, breaker.ErrOpen))
 			continue
 		}
