@@ -145,8 +145,24 @@ func TestFewDropsDoNotCut(t *testing.T) {
 			}
 			return nil
 		})
-		if s := l.Snapshot(); s.Limit < 40 || s.Drops != 40 {
-			t.Errorf("got %+v, want a limit of at least 40 after 40 drops in 4,000 calls", s)
+		if s := l.Snapshot(); s.Limit != 40 || s.Drops != 40 {
+			t.Errorf("got %+v, want a limit of 40 after 40 drops in 4,000 calls, some in each window", s)
+		}
+	})
+}
+
+// Calls that were under way together tell of one overload, not of twenty.
+func TestOneCutPerResponseTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := adaptive.New(adaptive.Config{Initial: 40})
+		p := backstay.Chain(l)
+		rounds(p, 1, 20, func(context.Context) error { return context.DeadlineExceeded })
+		if got := l.Snapshot().Limit; got != 10 {
+			t.Errorf("limit after 20 calls timed out together: got %d, want 10, half of what was tried", got)
+		}
+		rounds(p, 1, 10, func(context.Context) error { return context.DeadlineExceeded })
+		if got := l.Snapshot().Limit; got != 5 {
+			t.Errorf("limit after 10 more: got %d, want 5", got)
 		}
 	})
 }

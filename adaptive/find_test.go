@@ -141,3 +141,29 @@ func TestSharedOverload(t *testing.T) {
 		})
 	}
 }
+
+// Clients that know nothing of each other must measure at the same time, or each measures the queue of the others.
+func TestDipsInStep(t *testing.T) {
+	for _, begin := range []time.Duration{0, 1700 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(begin) // the clock of a bubble begins at a multiple of 5 s
+			s := startServer(t, 30, 100000, 10*time.Millisecond)
+			l := adaptive.New(adaptive.Config{})
+			load(t, s, l, 120)
+			time.Sleep(20*time.Second - begin)
+			const step = 5 * time.Millisecond
+			early, late := 1000, 1000 // the lowest limit in the first half second after a multiple of 5 s, and after that
+			for at := time.Duration(0); at < 5*time.Second; at += step {
+				if limit := l.Snapshot().Limit; at <= 500*time.Millisecond {
+					early = min(early, limit)
+				} else {
+					late = min(late, limit)
+				}
+				time.Sleep(step)
+			}
+			if early > 30 || late < 35 {
+				t.Errorf("begun at %v: the lowest limit is %d within 0.5 s after a multiple of 5 s, and %d later; want it halved in the first, and there only", begin, early, late)
+			}
+		})
+	}
+}

@@ -202,3 +202,13 @@ func TestStall(t *testing.T) {
 		}
 	}
 }
+
+// A throttle around the limit must not hold it back: with its window of two minutes a stall of ten seconds is no reason to refuse.
+func TestStallThrottled(t *testing.T) {
+	got := storm(t, 0, 280, func() backstay.Policy {
+		return backstay.Chain(adaptive.NewThrottle(adaptive.ThrottleConfig{}), adaptive.New(adaptive.Config{}))
+	})
+	if r := got.recovery(30); r < 0 || r > 5 {
+		t.Errorf("recovered %d s after the stall, want within 5", r)
+	}
+}

@@ -14,7 +14,8 @@ type Permit struct {
 }
 
 // Acquire takes a permit for a call that is not one function: a stream, a message in a consumer. Every Permit with a nil error ends with Done. The error is a
-// *backstay.Rejected that is [ErrLimited], or why ctx is over; the call is then not to be made.
+// *backstay.Rejected that is [ErrLimited], or why ctx is over; the call is then not to be made. There is
+// no call to tell of, so no events.
 func (l *Limit) Acquire(ctx context.Context) (Permit, error) {
 	if l == nil {
 		return Permit{}, nil

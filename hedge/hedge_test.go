@@ -465,6 +465,30 @@ func TestQuantile(t *testing.T) {
 	})
 }
 
+// A first attempt that lost took at least as long as it had: left out, each hedge would lower the quantile and make for more.
+func TestLosersTimeCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hedge.New(hedge.Config{Delay: 20 * ms, Quantile: 0.95, Budget: plenty()})
+		p := backstay.Chain(h)
+		for i := range 1000 {
+			_ = backstay.Run(t.Context(), p, func(ctx context.Context) error {
+				takes := time.Duration(10+i%10) * ms
+				if i%10 == 0 && backstay.CallFrom(ctx).Attempt() == 1 {
+					takes = time.Minute // one in ten: more than the quantile leaves
+				}
+				select {
+				case <-time.After(takes):
+				case <-ctx.Done():
+				}
+				return ctx.Err()
+			}, backstay.Idempotent())
+		}
+		if s := h.Snapshot(); s.Delay < 20*ms || s.Wins < 50 {
+			t.Errorf("got %+v, want a delay above the 20ms of the quick calls", s)
+		}
+	})
+}
+
 func TestDelays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := func(ctx context.Context) error {

@@ -126,8 +126,12 @@ func TestCancelledWait(t *testing.T) {
 		}
 		dead, end := context.WithCancel(t.Context())
 		end()
+		time.Sleep(100 * time.Millisecond)
 		if err := backstay.Run(dead, p, ok); !errors.Is(err, context.Canceled) || errors.Is(err, backstay.ErrRejected) {
 			t.Errorf("dead on arrival: got %v, want the context's error", err)
+		}
+		if start := time.Now(); backstay.Run(t.Context(), p, ok) != nil || time.Since(start) != 0 {
+			t.Error("a call that was dead on arrival took a token")
 		}
 	})
 }
