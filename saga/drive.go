@@ -57,10 +57,37 @@ type plan struct {
 
 // plan takes mail and time into the log, and the intents of what may begin.
 func (t *task) plan() plan {
+	now, stopping := t.e.now(), !t.e.running.Load()
 	due := t.settle()
-	now := t.e.now()
-	stopping := !t.e.running.Load()
 	t.forget()
+	end, opened, later := t.propose(now, stopping)
+	for opened { // a wait that has just begun may find its signal here already
+		before := t.r.seq
+		due = t.settle()
+		if t.r.seq == before {
+			break
+		}
+		t.forget()
+		end, opened, later = t.propose(now, stopping)
+	}
+	due = earlier(due, later)
+	state := t.r.state(end)
+	release := len(t.bodies) == 0 && len(t.begin) == 0 && !state.Terminal()
+	wake := Forever
+	if release && !state.Parked() {
+		if due = earlier(due, t.deadline()); !due.IsZero() {
+			wake = max(due.Sub(now), 0)
+		}
+		if wake >= 0 && wake <= t.e.cfg.Hold && !stopping {
+			release = false // not worth a claim
+		}
+	}
+	return plan{state, release, wake, earlier(due, t.deadline())}
+}
+
+// propose writes the intents of what may begin now. It reports whether the walk has come to its end, whether a wait
+// has begun, and when what may not begin yet is due.
+func (t *task) propose(now time.Time, stopping bool) (end, opened bool, due time.Time) {
 	begin, end := t.r.next()
 	var next []string
 	for _, o := range begin {
@@ -78,7 +105,9 @@ func (t *task) plan() plan {
 			i.attempt = o.attempt + 1
 		}
 		next = append(next, i.String())
-		if o.n.kind != kindWait && o.n.kind != kindDelay {
+		if o.n.kind == kindWait || o.n.kind == kindDelay {
+			opened = true
+		} else {
 			t.begin = append(t.begin, o)
 		}
 	}
@@ -87,22 +116,8 @@ func (t *task) plan() plan {
 	}
 	if len(next) > 0 {
 		t.intend(next)
-		if _, _, at := t.r.timed(now, nil); !at.IsZero() {
-			due = earlier(due, at) // of a wait that has just begun
-		}
 	}
-	state := t.r.state(end)
-	release := len(t.bodies) == 0 && len(t.begin) == 0 && !state.Terminal()
-	wake := Forever
-	if release && !state.Parked() {
-		if due = earlier(due, t.deadline()); !due.IsZero() {
-			wake = max(due.Sub(now), 0)
-		}
-		if wake >= 0 && wake <= t.e.cfg.Hold && !stopping {
-			release = false // not worth a claim
-		}
-	}
-	return plan{state, release, wake, earlier(due, t.deadline())}
+	return end, opened, due
 }
 
 // follow does what comes after the checkpoint: it starts bodies, or lets the instance go.
@@ -179,10 +194,7 @@ func (t *task) settle() (due time.Time) {
 		t.add(Entry{Event: EventRefused, Verb: string(t.r.noted)})
 	}
 	if at := t.inst.Deadline; !at.IsZero() && !t.r.late && !t.e.now().Before(at) {
-		if e, ok := t.r.requested(EventDeadline, "", t.r.def.note(ErrDeadline.Error())); ok {
-			t.turn(ErrDeadline)
-			t.add(e)
-		}
+		t.request(EventDeadline, "", t.r.def.note(ErrDeadline.Error()), ErrDeadline)
 	}
 	for {
 		e, over, next := t.r.timed(t.e.now(), t.r.def.note(ErrWaitTimeout.Error()))
@@ -209,9 +221,16 @@ func (t *task) take(m Mail) bool {
 		t.add(Entry{Event: EventDone, Step: o.path, Op: Action, Attempt: o.attempt, Data: m.Data, Actor: m.Actor})
 		return true
 	}
-	e, ok := t.r.requested(EventCancel, m.Actor, m.Data)
+	return t.request(EventCancel, m.Actor, m.Data, ErrCancelled)
+}
+
+// request takes a cancel or a passed deadline into the log and reports whether it could.
+func (t *task) request(what Event, actor string, note []byte, cause error) bool {
+	e, ok := t.r.requested(what, actor, note)
 	if ok {
-		t.turn(ErrCancelled)
+		if e.Event == what {
+			t.turn(cause)
+		}
 		t.add(e)
 	}
 	return ok
