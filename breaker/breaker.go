@@ -112,7 +112,7 @@ func (b *Breaker) Around(ctx context.Context, call *backstay.Call, next backstay
 		class = out.Judge(ctx, now-t.start, b.rules.Load().SlowCall)
 	}
 	b.settle(ctx, call, t, now, class, out.Err)
-	if later, ok := out.Held.(backstay.Breakable); ok && class == backstay.Success {
+	if later, ok := out.Held.(backstay.Breakable); ok && class == backstay.Success && t.kind != free {
 		later.OnBreak(b.broke)
 	}
 	return out

@@ -353,3 +353,41 @@ func TestRecord(t *testing.T) {
 		}
 	})
 }
+
+// body is a held value that may turn out to be broken.
+type body struct{ broken func(error) }
+
+func (*body) Release()                  {}
+func (*body) OnRelease(func())          {}
+func (h *body) OnBreak(f func(error))   { h.broken = f }
+func (h *body) stall()                  { h.broken(errors.New("stalled")) }
+func (h *body) policy() backstay.Policy { return backstay.Classify(h.hold) }
+func (h *body) hold(_ context.Context, out backstay.Outcome) backstay.Outcome {
+	out.Held = h
+	return out
+}
+
+// A body may stall after its call has been counted as a success.
+func TestValueThatBreaksLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &body{}
+		b := breaker.New(plain(2))
+		call := func() {
+			_ = backstay.Run(context.Background(), backstay.Chain(b, h.policy()), func(context.Context) error { return nil })
+		}
+		call()
+		h.stall()
+		if got := b.Snapshot(); got.Calls != 2 || got.Failures != 1 {
+			t.Fatalf("got %d endings and %d failures, want 2 and 1", got.Calls, got.Failures)
+		}
+		h.stall()
+		wantState(t, b, breaker.Open)
+
+		h.broken = nil
+		b.SetMode(breaker.Shadow)
+		call() // would have been refused
+		if h.broken != nil {
+			t.Error("the breaker wants to hear of a call that it would have refused")
+		}
+	})
+}
