@@ -33,10 +33,10 @@ type Config struct {
 	Baseline time.Duration `json:"baseline,omitempty"`
 	// DropRate is the share of recent endings that must be drops before the limit is cut. Default 0.1, which is two of the last
 	// sixteen: one lost packet is no overload. Range above 0 to 1.
-	DropRate float64 `json:"drop_rate,omitempty"`
+	DropRate float64 `json:"dropRate,omitempty"`
 	// SlowCall is from when on an attempt that a deadline from outside cut short counts as a drop. Default 5s, half the default attempt timeout;
 	// negative: never.
-	SlowCall time.Duration `json:"slow_call,omitempty"`
+	SlowCall time.Duration `json:"slowCall,omitempty"`
 	// Share is the part of the limit that a call may fill, so that important calls find room when the others do not: 1 is all of it,
 	// with 0.5 a call is refused while half of the limit is in use. Values are clamped to 0 to 1; one call in flight is always
 	// allowed. Default: 1 for all. It must be quick and safe for concurrent use.
@@ -44,7 +44,7 @@ type Config struct {
 	// Shadow refuses nothing; what would have been refused is an EventShadow. The limit then learns from calls that it would not have let through.
 	Shadow bool `json:"shadow,omitempty"`
 	// UntilReturn gives a permit back when the function returns, although its value is still in use.
-	UntilReturn bool `json:"until_return,omitempty"`
+	UntilReturn bool `json:"untilReturn,omitempty"`
 	// Observer is told of events.
 	Observer backstay.Observer `json:"-"`
 }

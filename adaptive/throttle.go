@@ -29,12 +29,12 @@ type ThrottleConfig struct {
 	Window time.Duration `json:"window,omitempty"`
 	// MaxDrop is the largest share of calls refused. Default 0.9; range above 0 to 0.99. It is a clamp: with nothing let through nobody would notice that
 	// the dependency is well again.
-	MaxDrop float64 `json:"max_drop,omitempty"`
+	MaxDrop float64 `json:"maxDrop,omitempty"`
 	// Probe is how long after the last one let through a call is let through in any case, so that a client of few calls does not wait for its
 	// luck. Default 1s; negative: never.
 	Probe time.Duration `json:"probe,omitempty"`
 	// SlowCall is from when on an attempt that a deadline from outside cut short counts as not accepted. Default 5s; negative: never.
-	SlowCall time.Duration `json:"slow_call,omitempty"`
+	SlowCall time.Duration `json:"slowCall,omitempty"`
 	// Rand returns numbers in [0,1). Default: math/rand/v2. It must be safe for concurrent use.
 	Rand func() float64 `json:"-"`
 	// Observer is told of events.

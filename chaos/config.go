@@ -20,21 +20,21 @@ type Config struct {
 	On bool `json:"on,omitempty"`
 
 	// FaultRate is the share of calls that fail with Fault and are not made.
-	FaultRate float64 `json:"fault_rate,omitempty"`
+	FaultRate float64 `json:"faultRate,omitempty"`
 	// Fault is the error of injected failures; the caller's error matches it and ErrInjected. Default: ErrInjected alone.
 	Fault error `json:"-"`
 	// LostRate is the share of calls that are made, and whose success is then lost: the caller gets Fault. It is the fault that
 	// finds the most bugs: the effect is there, and nobody was told.
-	LostRate float64 `json:"lost_rate,omitempty"`
+	LostRate float64 `json:"lostRate,omitempty"`
 	// LatencyRate is the share of calls that begin late: by Latency and up to Jitter more.
-	LatencyRate float64       `json:"latency_rate,omitempty"`
+	LatencyRate float64       `json:"latencyRate,omitempty"`
 	Latency     time.Duration `json:"latency,omitempty"` // 0 or more
 	Jitter      time.Duration `json:"jitter,omitempty"`  // 0 or more
 	// OutcomeRate is the share of calls that are not made and end as Outcome says: with a value, a class, a hint to wait.
-	OutcomeRate float64                                                         `json:"outcome_rate,omitempty"`
+	OutcomeRate float64                                                         `json:"outcomeRate,omitempty"`
 	Outcome     func(ctx context.Context, call *backstay.Call) backstay.Outcome `json:"-"`
 	// BehaviorRate is the share of calls before which Behavior runs: it may panic, block, cut a connection. The call fails with its error, if any.
-	BehaviorRate float64                                              `json:"behavior_rate,omitempty"`
+	BehaviorRate float64                                              `json:"behaviorRate,omitempty"`
 	Behavior     func(ctx context.Context, call *backstay.Call) error `json:"-"`
 
 	// Match picks the calls that may be hit. Default: all.

@@ -26,10 +26,10 @@ type Config struct {
 	DelayFor func(ctx context.Context, call *backstay.Call) time.Duration `json:"-"`
 	// MinDelay bounds a delay by Quantile from below, so that a fast dependency does not get attempts for every hiccup of this process. Default
 	// 1ms; negative: none.
-	MinDelay time.Duration `json:"min_delay,omitempty"`
+	MinDelay time.Duration `json:"minDelay,omitempty"`
 	// MinSamples is how many calls must have been seen within Window before Quantile is used. Default 100: with fewer the
 	// 95th percentile is a matter of a handful of calls. Range 1 to 1,000,000.
-	MinSamples int `json:"min_samples,omitempty"`
+	MinSamples int `json:"minSamples,omitempty"`
 	// Window is for how long a call counts for Quantile: one to two of it. Default 1m; range 1s to 1h.
 	Window time.Duration `json:"window,omitempty"`
 	// Extra is how many further attempts a call may have, each after a delay of its own. Default 1; range 1 to 9.

@@ -26,7 +26,7 @@ type Config struct {
 	Burst int `json:"burst,omitempty"`
 	// MaxWait is how long a call may wait for its turn. Default 0: a call without a token is refused at once. Negative: as long as its context
 	// allows. No more calls wait than Rate lets start in MaxWait.
-	MaxWait time.Duration `json:"max_wait,omitempty"`
+	MaxWait time.Duration `json:"maxWait,omitempty"`
 	// Cost is how many tokens a call takes. 0 or less: none; more than Burst: the call is always refused. Default: 1 for all. It must be quick and safe for
 	// concurrent use.
 	Cost func(ctx context.Context, call *backstay.Call) int `json:"-"`

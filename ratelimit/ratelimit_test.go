@@ -274,7 +274,7 @@ func TestConfig(t *testing.T) {
 	}
 	in := ratelimit.Config{Name: "sms", Rate: 30, Per: time.Minute, MaxWait: 1500 * time.Millisecond}
 	text, err := json.Marshal(in)
-	if err != nil || !strings.Contains(string(text), `"max_wait":"1.5s"`) {
+	if err != nil || !strings.Contains(string(text), `"maxWait":"1.5s"`) {
 		t.Fatalf("got %s, %v", text, err)
 	}
 	var out ratelimit.Config
