@@ -79,9 +79,14 @@ const (
 	OpCompensate Op = "compensate" // its undo
 )
 
+// undoSuffix ends the idempotency key of a saga's undo (saga.UndoSuffix), which
+// must differ from its action's for servers without a guard. Here the two
+// share a key, so that an undo finds its action.
+const undoSuffix = "/undo"
+
 // A Call is what the orchestrator asks for.
 type Call struct {
-	Key   string // 1 to MaxKey bytes of valid UTF-8 without NUL
+	Key   string // 1 to MaxKey bytes of valid UTF-8 without NUL; of an undo with or without "/undo" at its end
 	Op    Op     // empty: OpAction
 	Epoch int64  // which owner of the saga asked; kept in the row for whoever looks into a case, not checked
 }
@@ -129,6 +134,7 @@ func Run(ctx context.Context, log Log, c Call, fn Func) (Answer, error) {
 		return Answer{}, err
 	}
 	if c.Op == OpCompensate {
+		c.Key = strings.TrimSuffix(c.Key, undoSuffix)
 		return compensate(ctx, log, c, fn)
 	}
 	row, fresh, err := log.Claim(ctx, Row{Key: c.Key, Op: OpAction, By: OpAction, Epoch: c.Epoch})
