@@ -57,6 +57,10 @@ func (e *ExhaustedError) Error() string {
 	return s.String()
 }
 
+// Attempted returns Attempts, for callers that do not import this package: after more than one, Err says nothing of what the
+// earlier ones may have done.
+func (e *ExhaustedError) Attempted() int { return e.Attempts }
+
 // Unwrap returns Err.
 func (e *ExhaustedError) Unwrap() error { return e.Err }
 
