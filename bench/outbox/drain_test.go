@@ -176,9 +176,11 @@ func (w *riverWorker) Work(_ context.Context, job *river.Job[riverArgs]) error {
 	return nil
 }
 
+// fataler is a testing.TB or the child's log.
+type fataler interface{ Fatal(args ...any) }
+
 // newRiver makes a client with the settings of its own published benchmark (2,000 workers) and the shortest pauses it allows.
-func newRiver(tb testing.TB, pool *pgxpool.Pool, work func(riverArgs)) *river.Client[pgx.Tx] {
-	tb.Helper()
+func newRiver(tb fataler, pool *pgxpool.Pool, work func(riverArgs)) *river.Client[pgx.Tx] {
 	driver := riverpgxv5.New(pool)
 	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {

@@ -39,12 +39,12 @@ func newDatabase(tb testing.TB) string {
 		tb.Skip("skipped: no PostgreSQL at 127.0.0.1:5432 (BACKSTAY_SERVERS=require makes this a failure)")
 	}
 	name := "bs_outbox_" + strings.ToLower(rand.Text()[:12])
-	exec(tb, fmt.Sprintf(admin, "postgres"), "CREATE DATABASE "+name)
-	tb.Cleanup(func() { exec(tb, fmt.Sprintf(admin, "postgres"), "DROP DATABASE "+name+" WITH (FORCE)") })
+	execAll(tb, fmt.Sprintf(admin, "postgres"), "CREATE DATABASE "+name)
+	tb.Cleanup(func() { execAll(tb, fmt.Sprintf(admin, "postgres"), "DROP DATABASE "+name+" WITH (FORCE)") })
 	return fmt.Sprintf(admin, name)
 }
 
-func exec(tb testing.TB, dsn string, statements ...string) {
+func execAll(tb testing.TB, dsn string, statements ...string) {
 	tb.Helper()
 	pool := connect(tb, dsn)
 	defer pool.Close()

@@ -1,0 +1,72 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/backstay-go/backstay/outbox"
+)
+
+// slow is a broker's client that confirms after 5 ms and has at most 100 messages on their way.
+type slow struct {
+	*counter
+	places chan struct{}
+}
+
+func (s slow) Publish(_ context.Context, batch []*outbox.Message, result []error) {
+	for first := 0; first < len(batch); first += cap(s.places) {
+		n := min(cap(s.places), len(batch)-first)
+		for range n {
+			s.places <- struct{}{}
+		}
+		time.Sleep(5 * time.Millisecond)
+		for range n {
+			<-s.places
+		}
+		s.add(n)
+	}
+	clear(result)
+}
+
+// BenchmarkOutboxRelays drains the backlog by one relay and by four, each with a client of its own.
+func BenchmarkOutboxRelays(b *testing.B) {
+	for _, relays := range []int{1, 4} {
+		b.Run(fmt.Sprint(relays), func(b *testing.B) {
+			for range b.N {
+				b.StopTimer()
+				pool := connect(b, newDatabase(b))
+				box := openBox(b, pool)
+				c := newCounter(backlog)
+				ctx, cancel := context.WithCancel(context.Background())
+				ended := make(chan error, relays)
+				running := make([]*outbox.Relay, relays)
+				for i := range running {
+					running[i] = outbox.NewRelay(box.Source(pool), slow{c, make(chan struct{}, 100)}, outbox.RelayConfig{Batch: 100, Lease: 3 * time.Second})
+					go func() { ended <- running[i].Run(ctx) }()
+				}
+				for _, r := range running { // shared out before there is work
+					for r.Stats().Owned != 16/relays {
+						time.Sleep(10 * time.Millisecond)
+					}
+				}
+				b.StartTimer()
+				began := time.Now()
+				fill(b, box, pool)
+				filled := time.Since(began)
+				<-c.done
+				b.ReportMetric(backlog/time.Since(began).Seconds(), "msgs/s")
+				b.ReportMetric(backlog/filled.Seconds(), "filled/s")
+				b.StopTimer()
+				cancel()
+				for range relays {
+					if err := <-ended; err != nil {
+						b.Error(err)
+					}
+				}
+				pool.Close()
+			}
+		})
+	}
+}
