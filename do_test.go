@@ -195,7 +195,7 @@ func TestAttemptNumber(t *testing.T) {
 		_ = backstay.Run(context.Background(), p, func(ctx context.Context) error {
 			ctx = context.WithValue(ctx, t, 1)
 			c := backstay.CallFrom(ctx)
-			got = append(got, fmt.Sprint(c.Attempt(), c.Previous(), c.Name(), c.Key()))
+			got = append(got, fmt.Sprintf("%d %v %s %s", c.Attempt(), c.Previous(), c.Name(), c.Key()))
 			return errBoom
 		}, backstay.Named("load"), backstay.WithKey("k"))
 		if want := "[1 <nil> load k 2 boom load k 3 boom load k]"; fmt.Sprint(got) != want {

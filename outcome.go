@@ -78,6 +78,12 @@ type Breakable interface {
 	OnBreak(f func(err error))
 }
 
+// Owner is the optional ability of a [Held] to end contexts by itself when it is let go. Owns reports whether it does so for ctx; a
+// policy that made ctx then need not.
+type Owner interface {
+	Owns(ctx context.Context) bool
+}
+
 // Release lets go of what o holds, if anything.
 func (o Outcome) Release() {
 	if o.Held != nil {

@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,12 +80,9 @@ func newAnswer(x *exchange, bound *deadline.Ctx, resp *http.Response) *answer {
 }
 
 func isEventStream(h http.Header) bool {
-	v := h.Get("Content-Type")
-	if len(v) < len("text/event-stream") {
-		return false
-	}
-	kind, _, _ := mime.ParseMediaType(v)
-	return kind == "text/event-stream"
+	const kind = "text/event-stream"
+	v := strings.TrimSpace(h.Get("Content-Type"))
+	return len(v) >= len(kind) && strings.EqualFold(v[:len(kind)], kind) && (len(v) == len(kind) || strings.ContainsRune("; \t", rune(v[len(kind)])))
 }
 
 // Read implements io.Reader. The progress timeout runs only inside it.
@@ -199,6 +196,12 @@ func (a *answer) OnRelease(f func()) {
 	stop()
 }
 
+// Owns implements backstay.Owner: the attempt's context ends with the body, and a total timeout's around it that nobody waits on needs no end.
+func (a *answer) Owns(ctx context.Context) bool {
+	c, ok := ctx.(*deadline.Ctx)
+	return ok && (c == a.bound || !c.Real())
+}
+
 // OnBreak implements backstay.Breakable.
 func (a *answer) OnBreak(f func(err error)) {
 	a.mu.Lock()
@@ -276,4 +279,5 @@ func snippet(body io.Reader) []byte {
 var (
 	_ backstay.Held      = (*answer)(nil)
 	_ backstay.Breakable = (*answer)(nil)
+	_ backstay.Owner     = (*answer)(nil)
 )

@@ -44,7 +44,7 @@ func (x *exchange) prepare() (backstay.CallInfo, error) {
 	if s.keyBy != nil {
 		info.Key = s.keyBy(x.req)
 	} else {
-		info.Key = Origin(x.req.URL)
+		info.Key = x.t.origin(x.req.URL)
 	}
 	x.cross = x.req.Response != nil && crossOrigin(x.req)
 	safe := idempotent(x.req.Method)

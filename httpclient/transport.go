@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/backstay-go/backstay"
@@ -18,6 +20,23 @@ type Transport struct {
 	pipeline *backstay.Pipeline
 	settings settings
 	repeats  bool // some policy may make more than one attempt
+	latest   atomic.Pointer[named]
+}
+
+// named is the origin of a URL's scheme and host. Most clients talk to one host most of the time.
+type named struct{ scheme, host, origin string }
+
+// origin is Origin, remembering the latest.
+func (t *Transport) origin(u *url.URL) string {
+	if u == nil {
+		return ""
+	}
+	if n := t.latest.Load(); n != nil && n.scheme == u.Scheme && n.host == u.Host {
+		return n.origin
+	}
+	n := &named{u.Scheme, u.Host, Origin(u)}
+	t.latest.Store(n)
+	return n.origin
 }
 
 // settings is what the options change.

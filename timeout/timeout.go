@@ -142,7 +142,9 @@ func (t *Timeout) Around(ctx context.Context, call *backstay.Call, next backstay
 	out := next(bound, call)
 	if out.Held != nil && bound.Disarm() {
 		kept = true
-		out.Held.OnRelease(bound.Cancel)
+		if o, ok := out.Held.(backstay.Owner); !ok || !o.Owns(bound) {
+			out.Held.OnRelease(bound.Cancel)
+		}
 		return out
 	}
 	if !bound.Finish() {

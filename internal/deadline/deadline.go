@@ -34,6 +34,7 @@ type Ctx struct {
 	end      context.CancelFunc
 	endCause context.CancelCauseFunc
 	timer    *time.Timer
+	fires    time.Time // when the timer does; zero: it does not run
 	watch    error     // the cause when the watch runs out; nil: no watch
 	watchEnd time.Time // when it does
 	children []*Ctx    // contexts that were made real without making this one real
@@ -125,7 +126,7 @@ func (c *Ctx) realizeDisarming() {
 		c.endCause(nil)
 	case timed:
 		if left = time.Until(at); left > 0 {
-			c.timer = time.AfterFunc(left, c.expire)
+			c.timer, c.fires = time.AfterFunc(left, c.expire), at
 		} else if !c.canceled && c.inner.Err() == nil {
 			c.overrun()
 		}
@@ -181,17 +182,22 @@ func (c *Ctx) overrun() {
 	c.overdue = false // lifted meanwhile
 }
 
-// expire is the timer's function, for contexts that can be disarmed.
+// expire is the timer's function, for contexts that can be disarmed. The timer is not stopped when what it was started for is over, and not
+// moved when a watch ends later than it fires: it looks at what is due, and goes on if need be. So a Read of a body costs no timer.
 func (c *Ctx) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.fires = time.Time{}
 	switch {
 	case c.canceled || c.inner.Err() != nil:
 	case c.watch != nil:
-		if !time.Now().Before(c.watchEnd) {
-			c.overdue = true
-			c.endCause(c.watch)
+		if left := time.Until(c.watchEnd); left > 0 {
+			c.fires = c.watchEnd
+			c.timer.Reset(left)
+			return
 		}
+		c.overdue = true
+		c.endCause(c.watch)
 	case !c.watchEnd.IsZero(): // a watch that ended in time
 	default:
 		c.overrun()
@@ -205,20 +211,26 @@ func (c *Ctx) Watch(d time.Duration, cause error) {
 	defer c.mu.Unlock()
 	c.realize()
 	c.watch, c.watchEnd = cause, time.Now().Add(d)
-	if c.timer == nil {
+	switch {
+	case c.timer == nil:
 		c.timer = time.AfterFunc(d, c.expire)
-	} else {
+	case c.fires.IsZero() || c.watchEnd.Before(c.fires):
 		c.timer.Reset(d)
+	default:
+		return
 	}
+	c.fires = c.watchEnd
 }
 
 // Unwatch ends a watch.
 func (c *Ctx) Unwatch() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.watch = nil
-	c.timer.Stop()
+	c.mu.Unlock()
 }
+
+// Real reports whether anybody has waited on the context, so that it has to be cancelled.
+func (c *Ctx) Real() bool { return c.real.Load() }
 
 // Err implements [context.Context].
 func (c *Ctx) Err() error {
@@ -293,9 +305,6 @@ func (c *Ctx) Disarm() bool {
 		return false
 	}
 	c.disarmed.Store(true)
-	if c.timer != nil {
-		c.timer.Stop()
-	}
 	return true
 }
 
