@@ -3,6 +3,7 @@ package adaptive_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,13 @@ import (
 
 	"github.com/backstay-go/backstay"
 	"github.com/backstay-go/backstay/adaptive"
+)
+
+// For the tables of docs/decisions/006: go test ./adaptive -run TestStall -v -args -min 4
+var (
+	clients = flag.Int("clients", 20, "how many share the server in TestStall")
+	minimum = flag.Int("min", 0, "Config.Min in TestStall")
+	window  = flag.Duration("window", 0, "ThrottleConfig.Window in TestStallThrottled")
 )
 
 // server is a leaf with a queue that never learns that a client has gone: workers × 1/service is its capacity.
@@ -123,10 +131,10 @@ func retried(bucket *float64, mu *sync.Mutex, once func() error) error {
 	}
 }
 
-// storm runs the stall scenario: 20 clients share a server of 300 calls/s, offer rate calls/s for 60 s, and all workers stand still from 20 s to 30 s. A
+// storm runs the stall scenario: the clients share a server of 300 calls/s, offer rate calls/s for 60 s, and all workers stand still from 20 s to 30 s. A
 // call is good when it succeeds within 3 s.
 func storm(t *testing.T, seed uint64, rate float64, policy func() backstay.Policy) result {
-	const end, clients = 60, 20
+	const end = 60
 	out := make(result, end)
 	synctest.Test(t, func(t *testing.T) {
 		s := startServer(t, 3, 1000, 10*time.Millisecond)
@@ -141,7 +149,7 @@ func storm(t *testing.T, seed uint64, rate float64, policy func() backstay.Polic
 			bucket float64
 			mu     sync.Mutex
 		}
-		all := make([]*client, clients)
+		all := make([]*client, *clients)
 		for i := range all {
 			all[i] = &client{p: chain(policy()), bucket: 2}
 		}
@@ -155,7 +163,7 @@ func storm(t *testing.T, seed uint64, rate float64, policy func() backstay.Polic
 				break
 			}
 			time.Sleep(time.Until(start.Add(time.Duration(at * float64(time.Second)))))
-			c, sec := all[rng.IntN(clients)], int(at)
+			c, sec := all[rng.IntN(*clients)], int(at)
 			calls.Go(func() {
 				begun := time.Now()
 				attempts := 0
@@ -187,7 +195,7 @@ func TestStall(t *testing.T) {
 	for _, rate := range []float64{240, 280} {
 		for seed := range uint64(3) {
 			none := storm(t, seed, rate, func() backstay.Policy { return nil })
-			ours := storm(t, seed, rate, func() backstay.Policy { return adaptive.New(adaptive.Config{}) })
+			ours := storm(t, seed, rate, func() backstay.Policy { return adaptive.New(adaptive.Config{Min: *minimum}) })
 			t.Logf("%v/s, seed %d: recovery %d s (without: %d), goodput before %.4f (%.4f), from 35 s on %.4f (%.4f), amplification %.2f (%.2f)", rate, seed,
 				ours.recovery(30), none.recovery(30), ours.share(5, 20), none.share(5, 20), ours.share(35, 60), none.share(35, 60), ours.amplification(20, 60), none.amplification(20, 60))
 			if got := ours.recovery(30); got < 0 || got > 5 {
@@ -205,10 +213,13 @@ func TestStall(t *testing.T) {
 
 // A throttle around the limit must not hold it back: with its window of two minutes a stall of ten seconds is no reason to refuse.
 func TestStallThrottled(t *testing.T) {
-	got := storm(t, 0, 280, func() backstay.Policy {
-		return backstay.Chain(adaptive.NewThrottle(adaptive.ThrottleConfig{}), adaptive.New(adaptive.Config{}))
+	c := adaptive.ThrottleConfig{Window: *window}
+	alone := storm(t, 0, 280, func() backstay.Policy { return adaptive.NewThrottle(c) })
+	both := storm(t, 0, 280, func() backstay.Policy {
+		return backstay.Chain(adaptive.NewThrottle(c), adaptive.New(adaptive.Config{}))
 	})
-	if r := got.recovery(30); r < 0 || r > 5 {
-		t.Errorf("recovered %d s after the stall, want within 5", r)
+	t.Logf("window %v: recovery %d s with a limit inside, %d s alone", c.Window, both.recovery(30), alone.recovery(30))
+	if got := both.recovery(30); got < 0 || got > 5 {
+		t.Errorf("recovered %d s after the stall, want within 5", got)
 	}
 }
