@@ -11,14 +11,14 @@
 //	            a rule says so                 its period is over
 //	closed ─────────────────────────> open ──────────────────────────> half-open
 //	   ^                                ^      (the next call probes)    │    │
-//	   │                                └──── a probe fails too many ────┘    │
+//	   │                                └──── too many probes fail ──────┘    │
 //	   └──────────────── Successes probes succeed (then a ramp) ──────────────┘
 //
 // # What counts
 //
 // Endings, when they come: a call that hangs for longer than the window counts when it ends, and until then dilutes nothing. How an ending counts
-// says [backstay.Outcome.Judge] with the context that the breaker was handed. In short: an answer is a success, whatever it says; errors and the
-// attempt timeout are failures; the caller's cancellation, and another policy's refusal, are neutral and count for nothing. An error like "not found" is
+// says [backstay.Outcome.Judge] with the context that the breaker was handed. In short: an answer is a success, unless its
+// adapter says otherwise (HTTP's 5xx); errors and the attempt timeout are failures; the caller's cancellation, and another policy's refusal, are neutral and count for nothing. An error like "not found" is
 // an answer: return it as a value, or classify it as a success, since only successes close a half-open breaker.
 //
 // Results of calls that began in an earlier state change nothing; they are counted as stale. A probe that never reports loses its place after
