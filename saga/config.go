@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/backstay-go/backstay"
+	"github.com/backstay-go/backstay/internal/configjson"
 	"golang.org/x/time/rate"
 )
 
@@ -14,27 +15,33 @@ type Config struct {
 	// Lease is how long the node's lease lasts without renewal: how long its instances
 	// wait before another node takes them when it dies. Renewed every third of it. Default 30 s;
 	// at least 100 ms.
-	Lease time.Duration
+	Lease time.Duration `json:"lease,omitempty"`
 	// Poll is how often due instances are looked for, give or take a quarter. Starts and
 	// signals through the engine do not wait for it. Default 1 s; at least 1 ms.
-	Poll time.Duration
+	Poll time.Duration `json:"poll,omitempty"`
 	// InFlight limits the instances that this engine holds at a time. Default 1,000.
-	InFlight int
+	InFlight int `json:"inFlight,omitempty"`
 	// Grace is how long bodies may still run after Run's context ends, before theirs does too.
 	// Default 10 s; negative: none.
-	Grace time.Duration
+	Grace time.Duration `json:"grace,omitempty"`
 	// Hold is the longest wait (backoff, delay) that an instance spends in this engine; for a
 	// longer one it is released and claimed again when due. Default 2 s; negative: none is held.
-	Hold time.Duration
+	Hold time.Duration `json:"hold,omitempty"`
 	// Batch limits the checkpoints written in one transaction. Default 256.
-	Batch int
+	Batch int `json:"batch,omitempty"`
 	// Writers is the number of goroutines that write checkpoints: while one waits for its commit, the next
 	// collects. Default 2; SQLite, which has one writer, is served best by 1.
-	Writers int
+	Writers int `json:"writers,omitempty"`
 	// Observer is told of state changes and attempts: events with Policy "saga", Name the definition, Call the
 	// step's path, Key the instance. nil: nobody.
-	Observer backstay.Observer
+	Observer backstay.Observer `json:"-"`
 }
+
+// MarshalJSON writes durations as strings and leaves the observer out.
+func (c Config) MarshalJSON() ([]byte, error) { return configjson.Marshal(c) }
+
+// UnmarshalJSON reads what MarshalJSON writes and refuses unknown fields.
+func (c *Config) UnmarshalJSON(data []byte) error { return configjson.Unmarshal(data, c) }
 
 // Validate joins everything that is wrong with the numbers.
 func (c Config) Validate() error {

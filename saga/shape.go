@@ -48,9 +48,6 @@ type ShapePolicy struct {
 // Shape returns the definition as data; it marshals to stable JSON.
 func (d *Definition[I]) Shape() Shape { return d.d.shape(true) }
 
-// Hash identifies the graph, without its policies: what must not change within a version.
-func (d *Definition[I]) Hash() string { h, _ := d.d.hash(); return h }
-
 // Mermaid returns the graph as a Mermaid flowchart.
 func (d *Definition[I]) Mermaid() string { return d.d.mermaid() }
 
@@ -59,12 +56,38 @@ func (d *definition) shape(policies bool) Shape {
 }
 
 func (d *definition) hash() (string, []byte) {
-	data, err := json.Marshal(d.shape(false))
+	s := d.shape(false)
+	data, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return s.Hash(), data
+}
+
+// Hash identifies the graph, without its policies: what must not change within a version.
+func (s Shape) Hash() string {
+	s.Nodes = bare(s.Nodes)
+	data, err := json.Marshal(s)
 	if err != nil {
 		panic(err) // strings and numbers only
 	}
 	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:]), data
+	return hex.EncodeToString(sum[:])
+}
+
+// bare leaves the policies out.
+func bare(nodes []ShapeNode) []ShapeNode {
+	out := make([]ShapeNode, len(nodes))
+	for i, n := range nodes {
+		n.Policy, n.Undo = nil, nil
+		branches := make([]ShapeBranch, len(n.Branches))
+		for j, b := range n.Branches {
+			branches[j] = ShapeBranch{b.Name, bare(b.Nodes)}
+		}
+		n.Branches = branches
+		out[i] = n
+	}
+	return out
 }
 
 func shapeNodes(s *seq, policies bool) []ShapeNode {

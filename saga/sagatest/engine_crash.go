@@ -146,10 +146,10 @@ var crashCases = []engineCase{
 		zombie := l.run(saga.Register(d))
 		id := begin(l, d, l.store, "k", 1)
 		<-begun
-		resume := zombie.conn.pause()
+		zombie.conn.pause()
 		second := l.run(saga.Register(d))
 		l.is(l.wait(second, id), nil)
-		resume()
+		zombie.conn.resume()
 		close(let)
 		l.until("the zombie's body has ended", func() bool { return why.Load() != nil })
 		l.over(second, zombie)

@@ -20,6 +20,7 @@ const (
 	dieBefore        // the process dies and the write does not reach the store
 	dieAfter         // the write is made and the process dies before it hears
 	loseAnswer       // the write is made and the process is told that the connection was lost
+	freeze           // the process stops before the write, until resume, and then goes on with it
 )
 
 // faulty is one process's connection to a store: it can die, lose answers or go silent. Every process of a test
@@ -29,6 +30,7 @@ type faulty struct {
 	// plan decides about a write; nil: all are sound. Called under mu.
 	plan func(cps []saga.Checkpoint) fault
 	died chan struct{} // closed when the process dies
+	cold chan struct{} // closed when the process freezes
 
 	mu     sync.Mutex
 	dead   bool
@@ -38,7 +40,7 @@ type faulty struct {
 }
 
 func newFaulty(s saga.Store, plan func([]saga.Checkpoint) fault) *faulty {
-	return &faulty{Store: s, plan: plan, died: make(chan struct{})}
+	return &faulty{Store: s, plan: plan, died: make(chan struct{}), cold: make(chan struct{})}
 }
 
 func (f *faulty) die() {
@@ -56,18 +58,18 @@ func (f *faulty) kill() {
 }
 
 // pause makes every call wait until resume: the process is stopped.
-func (f *faulty) pause() (resume func()) {
+func (f *faulty) pause() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c := make(chan struct{})
-	f.silent = c
+	f.silent = make(chan struct{})
 	f.wrote = 0
-	return func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.silent = nil
-		close(c)
-	}
+}
+
+func (f *faulty) resume() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.silent)
+	f.silent = nil
 }
 
 // enter waits while silent and fails when dead.
@@ -144,8 +146,16 @@ func (f *faulty) Commit(ctx context.Context, cps []saga.Checkpoint) ([]saga.Comm
 		return nil, err
 	}
 	what := f.fate(cps)
-	if what == dieBefore {
+	switch what {
+	case dieBefore:
 		return nil, errCrashed
+	case freeze:
+		f.pause()
+		close(f.cold)
+		if err := f.enter(ctx); err != nil {
+			return nil, err
+		}
+		what = sound
 	}
 	res, err := f.Store.Commit(ctx, cps)
 	f.mu.Lock()

@@ -39,7 +39,8 @@ func Run[I any](t *testing.T, trial Trial[I]) {
 
 // CrashEverywhere runs the saga once for each boundary and kind of crash: the process dies before
 // checkpoint n is written (the body's effect has happened, its result is lost), after it (written,
-// and the next body not begun), or lives and is not told how the write ended. Each time another process
+// and the next body not begun), lives and is not told how the write ended, or freezes before it and goes
+// on as a zombie after another has finished the saga, when it must write nothing. Each time another process
 // takes over once the lease is over, and the saga comes to rest with its log in order and the world as
 // check wants it. All that is done twice: going forward, and with a saga that fails at its pivot, or
 // else at its last step, and compensates.
@@ -47,7 +48,7 @@ func CrashEverywhere[I any](t *testing.T, trial Trial[I]) {
 	kinds := []struct {
 		name string
 		kind fault
-	}{{"before", dieBefore}, {"after", dieAfter}, {"unknown", loseAnswer}}
+	}{{"before", dieBefore}, {"after", dieAfter}, {"unknown", loseAnswer}, {"frozen at", freeze}}
 	def, _ := trial.New()
 	nodes := def.Shape().Nodes
 	last := append(steps(nodes), stepsEnding(nodes, "pivot")...)

@@ -56,6 +56,15 @@ func (r *attempt[I]) rest() saga.State {
 			second := spawn(r.t.Context(), r.store, nil, r.opts...)
 			<-over
 			done <- second.end()
+		case <-r.first.conn.cold:
+			second := spawn(r.t.Context(), r.store, nil, r.opts...)
+			<-over
+			r.first.conn.resume()
+			r.first.end()
+			if r.first.conn.wrote > 0 {
+				r.t.Errorf("the zombie wrote %d checkpoints", r.first.conn.wrote)
+			}
+			done <- second.end()
 		}
 	}()
 	outside := saga.New(r.store, r.opts...) // sends and watches, and does not run
