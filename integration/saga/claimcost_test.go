@@ -1,6 +1,7 @@
 package saga_test
 
 import (
+	"database/sql"
 	"flag"
 	"fmt"
 	"slices"
@@ -15,81 +16,93 @@ import (
 
 var crowd = flag.Int("saga.crowd", 100_000, "finished, sleeping and parked instances each, in TestClaimCost")
 
-// A claim must not slow down with instances that are not due. The medians are
-// logged; the test itself fails only when the crowd is walked over, which
-// takes many times as long, since others use the machine too.
+// A claim must not slow down with instances that are not due. Two databases,
+// one empty and one with a crowd, are measured in turns, so that whatever else
+// the machine does meets both.
 //
 //	go test ./saga -run ClaimCost -v -saga.crowd 1000000
 func TestClaimCost(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped: fills a large table")
 	}
+	few, many := claims(t, 0), claims(t, *crowd)
+	var fewTook, manyTook []time.Duration
+	for round := range 300 {
+		a, b := few(), many()
+		if round >= 50 { // plans and caches
+			fewTook, manyTook = append(fewTook, a), append(manyTook, b)
+		}
+	}
+	slices.Sort(fewTook)
+	slices.Sort(manyTook)
+	a, b := fewTook[len(fewTook)/2], manyTook[len(manyTook)/2]
+	t.Logf("median claim of 10: %v alone, %v among %d each of finished, sleeping and parked: %+.1f %%",
+		a, b, *crowd, 100*(b.Seconds()/a.Seconds()-1))
+	if b.Seconds() > 1.5*a.Seconds() {
+		t.Errorf("claim among %d: got %v, want about %v", 3**crowd, b, a)
+	}
+}
+
+// claims returns a function that starts ten sagas, claims them, ends them and
+// tells how long the claim took, in a database with a crowd of others.
+func claims(t *testing.T, crowd int) func() time.Duration {
+	t.Helper()
 	d := sqldialect.Postgres
 	db, ctx := sagadb.Open(t, d), t.Context()
 	if err := sagasql.Migrate(ctx, db, d); err != nil {
 		t.Fatal(err)
 	}
+	fill(t, db, "finished-", crowd, "completed", "")
+	fill(t, db, "sleeping-", crowd, "waiting", "4000000000000000")
+	fill(t, db, "parked-", crowd, "parked-fwd", "9223372036854775807")
+	if _, err := db.ExecContext(ctx, "VACUUM ANALYZE"); err != nil {
+		t.Fatal(err)
+	}
 	store := sagasql.New(db, d)
-	defer store.Close()
+	t.Cleanup(func() { store.Close() })
 	ref := saga.Ref{Def: "d", Ver: 1}
 	if _, err := store.Beat(ctx, saga.Beat{Node: "n", TTL: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	k := 0
-	median := func() (claims time.Duration) {
-		var took []time.Duration
-		for range 60 {
-			batch := make([]saga.NewInstance, 10)
-			for i := range batch {
-				k++
-				batch[i] = saga.NewInstance{ID: fmt.Sprintf("ffff-%08d", k), Ref: ref, Key: fmt.Sprint("due-", k), Hash: "h", Codec: "json",
-					Log: []saga.Entry{{Seq: 1, Event: saga.EventStart}}}
-			}
-			if _, err := store.Start(ctx, batch); err != nil {
-				t.Fatal(err)
-			}
-			start := time.Now()
-			got, err := store.Claim(ctx, saga.Claim{Node: "n", Refs: []saga.Ref{ref}, Max: 10})
-			took = append(took, time.Since(start))
-			if err != nil || len(got) != 10 {
-				t.Fatalf("claim: got %d, %v, want 10, nil", len(got), err)
-			}
-			cps := make([]saga.Checkpoint, len(got))
-			for i, c := range got {
-				cps[i] = saga.Checkpoint{ID: c.ID, Epoch: c.Epoch, Seq: 1, State: saga.Completed, Log: []saga.Entry{{Seq: 2, Event: saga.EventDone}}}
-			}
-			if _, err := store.Commit(ctx, cps); err != nil {
-				t.Fatal(err)
-			}
+	return func() time.Duration {
+		batch := make([]saga.NewInstance, 10)
+		for i := range batch {
+			k++
+			batch[i] = saga.NewInstance{ID: fmt.Sprintf("ffff-%08d", k), Ref: ref, Key: fmt.Sprint("due-", k), Hash: "h", Codec: "json",
+				Log: []saga.Entry{{Seq: 1, Event: saga.EventStart}}}
 		}
-		slices.Sort(took)
-		return took[len(took)/2]
-	}
-	median() // plans and caches
-	fill := func(name, state string, wake string) {
-		_, err := db.ExecContext(ctx, `INSERT INTO saga_instance (id, def, ver, tenant, business_key, input_hash, codec, prio, created_at, state, ended_at)
-SELECT $1 || g, 'd', 1, '', $1 || g, 'h', 'json', 0, 0, CASE WHEN $2 = '' THEN $3 END, CASE WHEN $2 = '' THEN 1 END FROM generate_series(1, $4) g`,
-			name, wake, state, *crowd)
-		if err == nil && wake != "" {
-			_, err = db.ExecContext(ctx, `INSERT INTO saga_run (id, def, ver, prio, epoch, wake_at, seq, state, step, pivot, mail, seen)
-SELECT $1 || g, 'd', 1, g % 10, 1, $2::bigint, 1, $3, '', 0, 0, 0 FROM generate_series(1, $4) g`, name, wake, state, *crowd)
-		}
-		if err != nil {
+		if _, err := store.Start(ctx, batch); err != nil {
 			t.Fatal(err)
 		}
+		start := time.Now()
+		got, err := store.Claim(ctx, saga.Claim{Node: "n", Refs: []saga.Ref{ref}, Max: 10})
+		took := time.Since(start)
+		if err != nil || len(got) != 10 {
+			t.Fatalf("claim: got %d, %v, want 10, nil", len(got), err)
+		}
+		cps := make([]saga.Checkpoint, len(got))
+		for i, c := range got {
+			cps[i] = saga.Checkpoint{ID: c.ID, Epoch: c.Epoch, Seq: 1, State: saga.Completed, Log: []saga.Entry{{Seq: 2, Event: saga.EventDone}}}
+		}
+		if _, err := store.Commit(ctx, cps); err != nil {
+			t.Fatal(err)
+		}
+		return took
 	}
-	small := median()
-	fill("finished-", "completed", "")
-	fill("sleeping-", "waiting", "4000000000000000")
-	fill("parked-", "parked-fwd", "9223372036854775807")
-	if _, err := db.ExecContext(ctx, "ANALYZE"); err != nil {
+}
+
+// fill makes n instances in a state, with a run due at wake unless it is empty.
+func fill(t *testing.T, db *sql.DB, name string, n int, state, wake string) {
+	t.Helper()
+	_, err := db.Exec(`INSERT INTO saga_instance (id, def, ver, tenant, business_key, input_hash, codec, prio, created_at, state, ended_at)
+SELECT $1 || g, 'd', 1, '', $1 || g, 'h', 'json', 0, 0, CASE WHEN $2 = '' THEN $3 END, CASE WHEN $2 = '' THEN 1 END FROM generate_series(1, $4) g`,
+		name, wake, state, n)
+	if err == nil && wake != "" {
+		_, err = db.Exec(`INSERT INTO saga_run (id, def, ver, prio, epoch, wake_at, seq, state, step, pivot, mail, seen)
+SELECT $1 || g, 'd', 1, g % 10, 1, $2::bigint, 1, $3, '', 0, 0, 0 FROM generate_series(1, $4) g`, name, wake, state, n)
+	}
+	if err != nil {
 		t.Fatal(err)
-	}
-	store.Close() // new sessions, new plans, as after a restart
-	median()
-	large := median()
-	t.Logf("claim of 10: %v among few, %v among %d each of finished, sleeping and parked", small, large, *crowd)
-	if large > 2*small+2*time.Millisecond {
-		t.Errorf("claim among %d: got %v, want about %v", 3**crowd, large, small)
 	}
 }
