@@ -35,12 +35,15 @@ type Engine struct {
 	node    string          // guarded by mu: id of this life of the lease
 	life    context.Context // guarded by mu: ends when that life does
 	end     context.CancelCauseFunc
-	live    map[string]*task // guarded by mu: by instance
-	pending int              // guarded by mu: starts that will become tasks
-	short   bool             // guarded by mu: somebody found no room
-	waiters map[string][]*waiter
-	clock   atomic.Pointer[clock]
-	tasks   sync.WaitGroup
+	live    map[string]*task     // guarded by mu: by instance
+	pending int                  // guarded by mu: starts that will become tasks
+	short   bool                 // guarded by mu: somebody found no room
+	waiters map[string][]*waiter // guarded by mu: by instance
+
+	failures map[string]*Error // guarded by mu: how instances came to rest here
+	oldest   []string          // guarded by mu: their ids, oldest first
+	clock    atomic.Pointer[clock]
+	tasks    sync.WaitGroup
 }
 
 // New returns an engine for what Register names. It panics when an option is wrong. Nothing runs,
@@ -48,7 +51,7 @@ type Engine struct {
 func New(store Store, opts ...Option) *Engine {
 	e := &Engine{
 		store: store, defs: map[Ref]*definition{}, gates: map[string]*gate{}, live: map[string]*task{},
-		waiters: map[string][]*waiter{}, wake: make(chan struct{}, 1),
+		waiters: map[string][]*waiter{}, failures: map[string]*Error{}, wake: make(chan struct{}, 1),
 	}
 	for _, o := range opts {
 		o.apply(e)

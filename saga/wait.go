@@ -72,6 +72,9 @@ func (e *Engine) atRest(id string, s State, err *Error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.live, id)
+	if err != nil {
+		e.remember(err)
+	}
 	for _, w := range e.waiters[id] {
 		select {
 		case w.ended <- rest{s, err}:
@@ -79,6 +82,21 @@ func (e *Engine) atRest(id string, s State, err *Error) {
 		}
 	}
 }
+
+// remember keeps the last failures as they were, for a Wait that comes after the end: the log has only
+// their texts. Under mu.
+func (e *Engine) remember(err *Error) {
+	if _, again := e.failures[err.ID]; !again {
+		if len(e.oldest) == maxFailures {
+			delete(e.failures, e.oldest[0])
+			e.oldest = e.oldest[1:]
+		}
+		e.oldest = append(e.oldest, err.ID)
+	}
+	e.failures[err.ID] = err
+}
+
+const maxFailures = 1000
 
 // recheck makes those who wait here ask the store.
 func (e *Engine) recheck(id string) {
@@ -96,6 +114,12 @@ func (e *Engine) recheck(id string) {
 func (e *Engine) outcome(ctx context.Context, inst Instance) error {
 	if inst.State == Completed {
 		return nil
+	}
+	e.mu.Lock()
+	known := e.failures[inst.ID]
+	e.mu.Unlock()
+	if known != nil && known.State == inst.State {
+		return known
 	}
 	bare := &Error{ID: inst.ID, Step: inst.Step, State: inst.State}
 	d := e.defs[inst.Ref]
