@@ -59,6 +59,7 @@ func TestFindsCapacity(t *testing.T) {
 				t.Errorf("%d workers: goodput is %.2f of capacity, want at least 0.93", workers, got)
 			}
 			snap := l.Snapshot()
+			t.Logf("%d workers: goodput is %.3f of capacity, limit %d, response time %v", workers, float64(good.Load())/capacity, snap.Limit, snap.RTT)
 			if snap.Limit < workers/2 || snap.Limit > 2*workers {
 				t.Errorf("%d workers: limit is %d, want near %d", workers, snap.Limit, workers)
 			}
@@ -80,7 +81,9 @@ func TestBaselineShift(t *testing.T) {
 		s.service.Store(int64(30 * time.Millisecond))
 		good.Store(0)
 		time.Sleep(10 * time.Second)
-		if got := float64(good.Swap(0)) / (workers / 0.03 * 10); got < 0.9 {
+		got := float64(good.Swap(0)) / (workers / 0.03 * 10)
+		t.Logf("goodput in the 10 s after the shift is %.3f of capacity", got)
+		if got < 0.9 {
 			t.Errorf("goodput in the 10 s after the shift is %.2f of capacity, want at least 0.9", got)
 		}
 		if snap := l.Snapshot(); snap.Baseline < 25*time.Millisecond || snap.Baseline > 40*time.Millisecond {
@@ -97,12 +100,12 @@ func TestBaselineShift(t *testing.T) {
 // Clients that know nothing of each other offer half as much again as their server can do. The queue must stay short, and not grow with time as it does
 // when each takes the others' queue for its baseline.
 func TestSharedOverload(t *testing.T) {
-	for _, clients := range []int{5, 20, 100} {
+	for clients, most := range map[int]time.Duration{5: 40 * time.Millisecond, 20: 80 * time.Millisecond, 100: 500 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
 			const capacity, end = 3000, 40
 			s := startServer(t, capacity/100, 100000, 10*time.Millisecond)
 			var good [end]atomic.Int64
-			var slowest [end]atomic.Int64
+			var spent [end]atomic.Int64
 			var all sync.WaitGroup
 			for range clients {
 				p := backstay.Chain(adaptive.New(adaptive.Config{}))
@@ -118,21 +121,26 @@ func TestSharedOverload(t *testing.T) {
 							begun := time.Now()
 							if backstay.Run(t.Context(), p, func(ctx context.Context) error { return s.call(ctx, time.Second) }) == nil {
 								good[int(at)].Add(1)
-								slowest[int(at)].Store(max(slowest[int(at)].Load(), int64(time.Since(begun))))
+								spent[int(at)].Add(int64(time.Since(begun)))
 							}
 						})
 					}
 				})
 			}
 			all.Wait()
+			var means []time.Duration
+			for sec := range end {
+				means = append(means, time.Duration(spent[sec].Load()/max(good[sec].Load(), 1)).Round(time.Millisecond))
+			}
+			t.Logf("%d clients: mean time by second %v", clients, means)
 			var sum int64
 			for sec := 10; sec < end; sec++ {
 				sum += good[sec].Load()
 				if got := float64(good[sec].Load()) / capacity; got < 0.75 { // a second in which all measure their baseline
 					t.Errorf("%d clients: goodput in second %d is %.2f of capacity, want at least 0.75", clients, sec, got)
 				}
-				if got := time.Duration(slowest[sec].Load()); got > 700*time.Millisecond {
-					t.Errorf("%d clients: a call of second %d took %v, want far below the timeout of 1s", clients, sec, got)
+				if means[sec] > most {
+					t.Errorf("%d clients: the mean time in second %d is %v, want at most %v", clients, sec, means[sec], most)
 				}
 			}
 			if got := float64(sum) / capacity / (end - 10); got < 0.93 {

@@ -107,7 +107,11 @@ func (g *gradient) look(now time.Duration, n int, x float64, peak int) time.Dura
 	if bound {
 		g.adjust(now, dropped)
 	}
-	return now + max(g.window, g.rtts(2))
+	next := now + max(g.window, g.rtts(2))
+	if g.refresh > 0 && g.dipAt > now {
+		next = min(next, g.dipAt) // not a moment later than the others
+	}
+	return next
 }
 
 // adjust moves the limit by the gradient.
@@ -131,7 +135,7 @@ func (g *gradient) adjust(now time.Duration, dropped bool) {
 // better is by how much a response time must fall for that to count: 10 %; log2.
 const better = 0.15
 
-// judgeShrinking finds out whether it helps to shrink. A queue of our own gets shorter with the limit. When 70 % of the limit bring no better time,
+// judgeShrinking finds out whether it helps to shrink. A queue of our own gets shorter with the limit. When 40 % of the limit bring no better time,
 // the dependency itself has become slower: that is the new baseline.
 func (g *gradient) judgeShrinking(before float64, now time.Duration) {
 	switch {
@@ -144,7 +148,7 @@ func (g *gradient) judgeShrinking(before float64, now time.Duration) {
 	case g.from == 0:
 		g.from, g.fromRTT = before, g.fast
 	}
-	if g.limit > 0.7*g.from {
+	if g.limit > 0.4*g.from { // less of a fall is what the queue of others brings about
 		return
 	}
 	if math.Abs(g.fast-g.fromRTT) < better { // neither: a time that gets worse is that of a queue that others build
