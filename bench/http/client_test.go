@@ -2,10 +2,13 @@ package http
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +18,7 @@ import (
 	"github.com/failsafe-go/failsafe-go/timeout"
 	"github.com/hashicorp/go-retryablehttp"
 
+	"github.com/backstay-go/backstay"
 	"github.com/backstay-go/backstay/httpclient"
 )
 
@@ -53,18 +57,21 @@ func transport() *http.Transport {
 	return &http.Transport{MaxIdleConnsPerHost: 64}
 }
 
-// read makes the request and reads its answer to the end.
-func read(b *testing.B, c *http.Client, req *http.Request, want int) {
+// read makes the request and reads its answer to the end. refused reports that a limit of the client's let it not be made.
+func read(b *testing.B, c *http.Client, req *http.Request, want int) (refused bool) {
 	res, err := c.Do(req)
 	if err != nil {
-		b.Error(err)
-		return
+		if refused = errors.Is(err, backstay.ErrRejected); !refused {
+			b.Error(err)
+		}
+		return refused
 	}
 	n, err := io.Copy(io.Discard, res.Body)
 	res.Body.Close()
 	if err != nil || res.StatusCode != http.StatusOK || n != int64(want) {
 		b.Errorf("got status %d, %d bytes and error %v, want 200, %d and nil", res.StatusCode, n, err, want)
 	}
+	return false
 }
 
 // serveKiB answers 1 KiB.
@@ -92,13 +99,16 @@ func BenchmarkHTTPGet(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				read(b, cl, req, 1024)
+				if read(b, cl, req, 1024) {
+					b.Fatal("got a refusal for calls that come one after the other")
+				}
 			}
 		})
 	}
 }
 
-// BenchmarkHTTPGetParallel is the same from 16 goroutines for each processor.
+// BenchmarkHTTPGetParallel is the same from 16 goroutines for each processor, which is more than server and processors can do at once. A call that
+// the client's limit refuses is made again until it is let through, and counted as refused/op.
 func BenchmarkHTTPGetParallel(b *testing.B) {
 	url := serveKiB(b)
 	for _, c := range clients() {
@@ -108,6 +118,7 @@ func BenchmarkHTTPGetParallel(b *testing.B) {
 			cl := c.wrap(rt)
 			b.ReportAllocs()
 			b.SetParallelism(16)
+			var refused atomic.Int64
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, url, nil)
@@ -115,9 +126,13 @@ func BenchmarkHTTPGetParallel(b *testing.B) {
 						b.Error(err)
 						return
 					}
-					read(b, cl, req, 1024)
+					for read(b, cl, req, 1024) {
+						refused.Add(1)
+						runtime.Gosched()
+					}
 				}
 			})
+			b.ReportMetric(float64(refused.Load())/float64(b.N), "refused/op")
 		})
 	}
 }
@@ -143,7 +158,9 @@ func BenchmarkHTTPPost1MB(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				read(b, cl, req, 0)
+				if read(b, cl, req, 0) {
+					b.Fatal("got a refusal for calls that come one after the other")
+				}
 			}
 		})
 	}
