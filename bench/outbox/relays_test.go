@@ -42,7 +42,7 @@ func BenchmarkOutboxRelays(b *testing.B) {
 				broker := make(chan struct{})
 				running := make([]*outbox.Relay, relays)
 				for i := range running {
-					running[i] = outbox.NewRelay(box.Source(pool), slow{c, make(chan struct{}, 1), broker}, outbox.RelayConfig{Batch: 100})
+					running[i] = outbox.NewRelay(box.Source(pool), slow{c, make(chan struct{}, 1), broker}, outbox.RelayConfig{})
 					go func() { ended <- running[i].Run(ctx) }()
 				}
 				for _, r := range running { // shared out before there is work
