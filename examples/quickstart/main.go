@@ -105,5 +105,5 @@ func main() {
 		fmt.Println("this is not what was to be shown")
 		os.Exit(1)
 	}
-	fmt.Println("shown: single faults did not reach the caller; a server that was down was left alone, and found again by probes.")
+	fmt.Println("shown: single faults seldom reach the caller; a server that was down was left alone, and found again by probes.")
 }
