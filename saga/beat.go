@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// join begins a life of this node: a new id with a lease.
-func (e *Engine) join(hard context.Context) error {
+// join begins a life of this node: a new id with a lease. The life's context comes from hard.
+func (e *Engine) join(ctx, hard context.Context) error {
 	node := newID()
-	p, err := e.store.Beat(hard, Beat{Node: node, TTL: e.cfg.Lease})
+	p, err := e.store.Beat(ctx, Beat{Node: node, TTL: e.cfg.Lease})
 	if err != nil {
 		return fmt.Errorf("saga: lease: %w", err)
 	}
@@ -51,7 +51,7 @@ func (e *Engine) beat(ctx, hard context.Context) {
 			}
 		case err == nil && p.Lost, !time.Now().Before(limit):
 			e.lose()
-			if e.join(hard) == nil {
+			if e.join(hard, hard) == nil {
 				valid, every = sent.Add(e.cfg.Lease), e.cfg.Lease/3
 				e.Wake()
 			} else {

@@ -74,6 +74,9 @@ func New(store Store, opts ...Option) *Engine {
 // is of another kind than the store, or the store's error. An engine runs once.
 func (e *Engine) Run(ctx context.Context) error {
 	if err := e.register(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // stopped before it began
+		}
 		return err
 	}
 	hard, stop := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -85,7 +88,10 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	e.started = true
 	e.mu.Unlock()
-	if err := e.join(hard); err != nil {
+	if err := e.join(ctx, hard); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	e.running.Store(true)
