@@ -356,7 +356,7 @@ func TestNoGoroutineLeft(t *testing.T) {
 func TestString(t *testing.T) {
 	got := httpclient.New(nil).String()
 	last := -1
-	for _, stage := range []string{`timeout "total" (30s)`, "retry", "bulkhead", "breaker", `timeout "attempt" (10s)`, "call"} {
+	for _, stage := range []string{`timeout "total" (30s)`, "retry", "adaptive", "breaker", `timeout "attempt" (10s)`, "call"} {
 		i := strings.Index(got, stage)
 		if i <= last {
 			t.Errorf("%q is missing or out of order in\n%s", stage, got)
