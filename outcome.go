@@ -60,6 +60,9 @@ type Outcome struct {
 	Sent     Sent          // did the request leave this process
 	Shed     bool          // the server says that it is overloaded: adaptive limits count a drop
 	Answered bool          // the other side answered: the ending is its own, whatever became of the context
+	// WaitExact says that Wait, also one of 0, is an order of the server's: a retry waits for just that long, and its schedule begins anew after it
+	// (gRPC's pushback, gRFC A6). Without it Wait is the least wait.
+	WaitExact bool
 }
 
 // Held is what an outcome holds beyond its attempt: a response body, rows, a stream. Whoever drops an outcome calls

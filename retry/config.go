@@ -33,7 +33,7 @@ type Config struct {
 	MaxDelay time.Duration `json:"maxDelay"`
 	// Jitter is how waits are spread, so that clients which failed together do not come back together. Default [Full]; with Backoff, [None].
 	Jitter Jitter `json:"jitter"`
-	// Backoff, if set, makes the schedule of one call, in place of Schedule, Delay and Factor. It is called once for each call that is repeated, and must
+	// Backoff, if set, makes the schedule of one call, in place of Schedule, Delay and Factor. It is called once for each call that is repeated, again after an exact wait of the server's, and must
 	// not return one instance twice, since they are not safe for concurrent use. Values of github.com/cenkalti/backoff fit. -1 ([backoff.Stop]) ends the
 	// call, other negative values mean 0, and MaxDelay bounds the rest.
 	Backoff func() BackOff `json:"-"`
@@ -49,7 +49,7 @@ type Config struct {
 	// the time in the error. Default 30s; negative: no bound.
 	MaxHint time.Duration `json:"maxHint"`
 	// HintJitter lengthens waits that a server asked for, by a random part of them up to this one, since it asked all its clients
-	// alike. A hint is never shortened. Default 0.1, up to 1; negative: exact.
+	// alike. A hint is never shortened, and one that is an order ([backstay.Outcome] WaitExact) is kept. Default 0.1, up to 1; negative: exact.
 	HintJitter float64 `json:"hintJitter"`
 
 	// Budget bounds the attempts beyond each call's first, over all calls; it may be shared with other retries and with hedges. Default nil: no bound, which

@@ -91,3 +91,29 @@ func TestHintLeavesTheScheduleAlone(t *testing.T) {
 		}
 	})
 }
+
+// An exact wait is kept to the letter, also one of nothing, and the schedule begins anew after it.
+func TestExactWait(t *testing.T) {
+	for _, wait := range []time.Duration{0, 3 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			h, _ := outcomes(
+				backstay.Outcome{Class: backstay.Failure, Err: errDown},
+				backstay.Outcome{Class: backstay.Failure, Err: errDown, Wait: wait, WaitExact: true},
+				backstay.Outcome{Class: backstay.Failure, Err: errDown},
+				backstay.Outcome{Class: backstay.Success},
+			)
+			start := time.Now()
+			out := backstay.Chain(retry.New(retry.Config{Attempts: 4, Jitter: retry.None, HintJitter: 1})).Handle(t.Context(), backstay.CallInfo{}, h)
+			if got, want := time.Since(start), 200*time.Millisecond+wait; got != want || out.Err != nil {
+				t.Errorf("an exact wait of %v: got %v and %v in all, want nil and %v: 100ms, the wait, 100ms again", wait, out.Err, got, want)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h, n := outcomes(backstay.Outcome{Class: backstay.Failure, Err: errDown, Wait: time.Hour, WaitExact: true})
+		out := backstay.Chain(retry.New(retry.Config{})).Handle(t.Context(), backstay.CallInfo{}, h)
+		if !errors.Is(out.Err, retry.ErrHint) || *n != 1 {
+			t.Errorf("an exact wait of an hour: got %v after %d attempts, want ErrHint after 1", out.Err, *n)
+		}
+	})
+}

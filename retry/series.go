@@ -105,12 +105,15 @@ func (s *series) plan(out backstay.Outcome) plan {
 		return plan{stop: true, reason: "attempts"}
 	}
 	var p plan
-	if out.Wait > 0 {
-		if out.Wait > s.c.MaxHint {
-			return plan{stop: true, reason: "hint", cause: ErrHint, wait: out.Wait}
-		}
+	switch {
+	case out.Wait > s.c.MaxHint:
+		return plan{stop: true, reason: "hint", cause: ErrHint, wait: out.Wait}
+	case out.WaitExact:
+		p = plan{wait: max(out.Wait, 0), reason: "hint"}
+		s.waits = waits{c: s.c}
+	case out.Wait > 0:
 		p = plan{wait: hinted(s.c, out.Wait), reason: "hint"}
-	} else {
+	default:
 		wait, ok := s.waits.next()
 		if !ok {
 			return plan{stop: true, reason: "schedule"}
