@@ -308,6 +308,13 @@ func (c *Ctx) Disarm() bool {
 	return true
 }
 
+// Lift disarms the context for good and returns the one outside it, so that whoever finds that what the limits around it were for has been reached (a
+// stream stands) can walk outwards and lift them all. A deadline that has passed already stays passed.
+func (c *Ctx) Lift() (outer context.Context) {
+	c.Disarm()
+	return c.parent
+}
+
 // Finish cancels the context and reports whether its own deadline had passed before.
 func (c *Ctx) Finish() (expired bool) {
 	c.mu.Lock()

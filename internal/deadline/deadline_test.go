@@ -280,3 +280,28 @@ func TestNested(t *testing.T) {
 type through struct{ context.Context }
 
 func (t through) Parent() context.Context { return t.Context }
+
+// Lifting walks outwards: an attempt's limit inside a total one, both gone, while the caller's own stays.
+func TestLift(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		caller, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		total := deadline.New(caller, 30*time.Second, errCause, true)
+		attempt := deadline.New(total, 10*time.Second, errCause, true)
+		defer total.Cancel()
+		defer attempt.Cancel()
+		done := attempt.Done()
+		if outer := attempt.Lift(); outer != context.Context(total) {
+			t.Errorf("got %v outside the attempt, want the total", outer)
+		}
+		if outer := total.Lift(); outer != caller {
+			t.Errorf("got %v outside the total, want the caller's", outer)
+		}
+		time.Sleep(time.Minute)
+		if attempt.Err() != nil || attempt.Expired() || total.Expired() {
+			t.Errorf("got %v, expired %v and %v after a minute, want it alive", attempt.Err(), attempt.Expired(), total.Expired())
+		}
+		cancel()
+		<-done
+	})
+}
