@@ -29,6 +29,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/backstay-go/backstay/internal/configjson"
 	"github.com/backstay-go/backstay/outbox"
 )
 
@@ -72,6 +73,12 @@ type Config struct {
 	// Failed is told of each failed try. It is called on the lane's goroutine and must not block.
 	Failed func(m *outbox.Message, attempt int, err error) `json:"-"`
 }
+
+// MarshalJSON encodes the fields that are set, durations as strings ("1.5s"); functions are left out.
+func (c Config) MarshalJSON() ([]byte, error) { return configjson.Marshal(c) }
+
+// UnmarshalJSON decodes what MarshalJSON encodes. Fields that data does not name keep their values, unknown ones are an error.
+func (c *Config) UnmarshalJSON(data []byte) error { return configjson.Unmarshal(data, c) }
 
 // Validate reports every field that is out of range, joined.
 func (c Config) Validate() error {

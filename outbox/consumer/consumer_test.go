@@ -269,3 +269,23 @@ func TestValidate(t *testing.T) {
 		t.Error("got nil, want four faults")
 	}
 }
+
+func TestSettlesAfterTheHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(messages("a", "b")...)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_ = consumer.Run(ctx, consumer.Config{}, func(_ context.Context, m *outbox.Message) error {
+			time.Sleep(time.Second)
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			if v, early := q.settled[m.ID]; early {
+				t.Errorf("message %s: settled as %v before its handler returned", m.ID, v)
+			}
+			return nil
+		}, q.next)
+		if len(q.settled) != 2 {
+			t.Errorf("got %d settled, want 2", len(q.settled))
+		}
+	})
+}

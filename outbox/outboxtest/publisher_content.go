@@ -228,30 +228,33 @@ func testUnchanged(t *testing.T, b Broker) {
 			t.Errorf("message %d was changed", i)
 		}
 	}
-	if b.Deafen == nil {
-		return
-	}
 	// A publish that ends before the answer may leave something behind that still reads: the race detector sees it, and so does the broker.
-	late := messages(topic, 20)
-	kept := make([]*outbox.Message, len(late))
-	for i, m := range late {
-		kept[i] = m.Clone()
-	}
-	b.Deafen(t)
-	publish(t, p, 200*time.Millisecond, late...)
-	for _, m := range late {
-		for i := range m.Payload {
-			m.Payload[i] = '!'
+	for _, f := range []struct{ from, to func(testing.TB) }{{b.Deafen, b.Hear}, {b.Cut, b.Mend}} {
+		if f.from == nil || f.to == nil {
+			continue
 		}
-		m.Headers = map[string]string{}
+		late := messages(topic, 20)
+		kept := make([]*outbox.Message, len(late))
+		for i, m := range late {
+			kept[i] = m.Clone()
+		}
+		f.from(t)
+		publish(t, p, 200*time.Millisecond, late...)
+		for _, m := range late {
+			for i := range m.Payload {
+				m.Payload[i] = '!'
+			}
+			m.Headers = map[string]string{}
+		}
+		f.to(t)
+		b.mustPublish(t, p, kept...)
+		before = append(before, kept...)
 	}
-	b.Hear(t)
-	b.mustPublish(t, p, kept...)
 	payloads := make(map[string][]byte)
-	for _, m := range append(before, kept...) {
+	for _, m := range before {
 		payloads[m.ID] = m.Payload
 	}
-	for _, m := range b.only(t, topic, append(before, kept...)...) {
+	for _, m := range b.only(t, topic, before...) {
 		if !bytes.Equal(m.Payload, payloads[m.ID]) {
 			t.Errorf("message %q: the payload was read after Publish had returned", m.ID)
 		}

@@ -101,14 +101,20 @@ func (n *names) answer(query []byte) []byte {
 	return append(answer, raw...)
 }
 
-func TestPrivateAddresses(t *testing.T) {
-	refused := []string{
-		"127.0.0.1", "127.8.9.10", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "0.1.2.3",
-		"224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.0.170", "240.0.0.1",
-		"::1", "::", "fe80::1", "fd00:ec2::254", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254",
-		"::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::a00:1", "2002:7f00:1::", "2001::1", "2001:db8::1", "fec0::1",
+func TestSpecialAddresses(t *testing.T) {
+	for _, text := range []string{
+		"127.8.9.10", "172.16.0.1", "192.168.1.1", "100.64.0.1", "0.1.2.3", "224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.0.170", "240.0.0.1",
+		"::", "fe80::1", "fc00::1", "ff02::1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::a00:1", "2002:7f00:1::", "2001::1",
+		"2001:db8::1", "fec0::1",
+	} {
+		if webhookpub.Public(netip.MustParseAddr(text)) {
+			t.Errorf("got %s taken, want it refused", text)
+		}
 	}
-	for _, text := range refused {
+}
+
+func TestPrivateAddresses(t *testing.T) {
+	for _, text := range []string{"127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00:ec2::254", "::ffff:127.0.0.1", "::ffff:169.254.169.254"} {
 		t.Run(text, func(t *testing.T) {
 			names := &names{addrs: []netip.Addr{netip.MustParseAddr(text)}}
 			p := webhookpub.New(webhookpub.Config{Endpoint: webhookpub.Endpoint{URL: "https://hooks.example:1/x"}, Events: events, Resolver: names.resolver(t)})

@@ -47,6 +47,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/backstay-go/backstay/internal/configjson"
 	"github.com/backstay-go/backstay/outbox"
 	"github.com/backstay-go/backstay/outbox/cloudevents"
 )
@@ -91,6 +92,12 @@ type Config struct {
 	// Resolver resolves the names of endpoints. Nil: [net.DefaultResolver].
 	Resolver *net.Resolver `json:"-"`
 }
+
+// MarshalJSON encodes the fields that are set, durations as strings ("1.5s"); secrets and functions are left out.
+func (c Config) MarshalJSON() ([]byte, error) { return configjson.Marshal(c) }
+
+// UnmarshalJSON decodes what MarshalJSON encodes. Fields that data does not name keep their values, unknown ones are an error.
+func (c *Config) UnmarshalJSON(data []byte) error { return configjson.Unmarshal(data, c) }
 
 // Validate reports every fault of the configuration, joined. It shows no secret.
 func (c Config) Validate() error {
