@@ -3,6 +3,7 @@ package backstay
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -125,8 +126,8 @@ func (h *held[T]) Release() {
 		after := h.after
 		h.after = nil
 		h.mu.Unlock()
-		for i := len(after) - 1; i >= 0; i-- {
-			after[i]()
+		for _, a := range slices.Backward(after) {
+			a()
 		}
 	}()
 	if h.close != nil {

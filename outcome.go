@@ -154,8 +154,7 @@ func classify(err error) (Class, *marked) {
 	if err == nil {
 		return Success, nil
 	}
-	var m *marked
-	if errors.As(err, &m) {
+	if m, ok := errors.AsType[*marked](err); ok {
 		return m.class, m
 	}
 	if errors.Is(err, ErrRejected) {
