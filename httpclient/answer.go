@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -160,8 +161,8 @@ func (a *answer) end() {
 		unfollow()
 	}
 	a.bound.Cancel()
-	for i := len(hooks) - 1; i >= 0; i-- {
-		hooks[i]()
+	for _, hook := range slices.Backward(hooks) {
+		hook()
 	}
 }
 

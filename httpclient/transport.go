@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -102,12 +103,7 @@ func mayRepeat(d backstay.Description) bool {
 	case "breaker", "timeout", "bulkhead", "ratelimit", "fallback", "adaptive", "throttle", "chaos":
 		return false
 	case "pipeline", "per key":
-		for _, in := range d.Inner {
-			if mayRepeat(in) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(d.Inner, mayRepeat)
 	}
 	return true
 }
