@@ -121,7 +121,8 @@ func (c *Ctx) realizeDisarming() {
 		parent = outer.parent
 	}
 	c.inner, c.endCause = context.WithCancelCause(parent)
-	switch left := time.Duration(0); {
+	var left time.Duration
+	switch {
 	case ended:
 		c.endCause(nil)
 	case timed:

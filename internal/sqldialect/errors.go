@@ -207,8 +207,7 @@ func lost(err error, text string) bool {
 		errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EPIPE) {
 		return true
 	}
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return true
 	}
 	// pgx closes a connection whose context ended and then says "conn
