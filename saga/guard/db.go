@@ -121,7 +121,7 @@ func (g *DB) lock(ctx context.Context, tx *sql.Tx, key string) (unlock func(), e
 		return func() {
 			// Of the session, not of the transaction: the pool would
 			// hand the connection on with it.
-			tx.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK("+name+")", hex.EncodeToString(sum[:]))
+			_, _ = tx.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK("+name+")", hex.EncodeToString(sum[:]))
 		}, nil
 	}
 	return func() {}, nil

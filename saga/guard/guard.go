@@ -184,7 +184,7 @@ func run(ctx context.Context, log Log, key string, op Op, prior []byte, fn Func)
 	finished := false
 	defer func() {
 		if !finished { // fn failed, panicked or called runtime.Goexit
-			log.Forget(context.WithoutCancel(ctx), key, op)
+			_ = log.Forget(context.WithoutCancel(ctx), key, op)
 		}
 	}()
 	result, err := fn(ctx, prior)

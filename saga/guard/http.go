@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -225,9 +226,7 @@ func (m *middleware) answer(w http.ResponseWriter, r *http.Request, rec *recorde
 			http.Error(w, "this "+HeaderKey+" was used for another request", http.StatusUnprocessableEntity)
 			return
 		}
-		for name, values := range s.Header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), s.Header)
 		w.Header().Set(HeaderGuard, "replayed")
 		w.WriteHeader(s.Status)
 		w.Write(s.Body)

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"maps"
 	"net/http"
 	"strconv"
 )
@@ -44,9 +45,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 
 // send writes the recorded answer.
 func (r *recorder) send(w http.ResponseWriter, how string) {
-	for name, values := range r.sent {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), r.sent)
 	w.Header().Set(HeaderGuard, how)
 	if r.status != http.StatusNoContent && r.status != http.StatusNotModified {
 		w.Header().Set("Content-Length", strconv.Itoa(len(r.body)))
