@@ -120,7 +120,7 @@ func TestApply(t *testing.T) {
 		t.Fatal(err)
 	}
 	patch := filepath.Join(dir, "x.patch")
-	text := "mutant: two is four\ntest: . ./p -run 'TestA|Test B'\n\n--- a/a.txt\n+++ b/a.txt\n@@ -1,3 +1,3 @@\n one\n-two\n+four\n three\n"
+	text := "mutant: two is four\ntest: . ./p -run 'TestA|Test B' -x \"y z\" -v\n\n--- a/a.txt\n+++ b/a.txt\n@@ -1,3 +1,3 @@\n one\n-two\n+four\n three\n"
 	if err := os.WriteFile(patch, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestApply(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := strings.Join(m.Args, ","), "./p,-run,TestA|Test B"; got != want {
+	if got, want := strings.Join(m.Args, ","), "./p,-run,TestA|Test B,-x,y z,-v"; got != want {
 		t.Errorf("got arguments %s, want %s", got, want)
 	}
 	to := t.TempDir()

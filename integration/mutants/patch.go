@@ -52,10 +52,10 @@ func Read(file string) (*Mutant, error) {
 	return m, nil
 }
 
-// fields splits s at spaces, except within single quotes.
+// fields splits s at spaces, except within quotes of either kind.
 func fields(s string) []string {
 	var all []string
-	for i, part := range strings.Split(s, "'") {
+	for i, part := range strings.FieldsFunc(s, func(r rune) bool { return r == '\'' || r == '"' }) {
 		if i%2 == 1 {
 			all = append(all, part)
 			continue
