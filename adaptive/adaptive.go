@@ -72,7 +72,7 @@ func New(c Config) *Limit {
 	l.release = func() { l.inFlight.Add(-1) }
 	l.g = gradient{
 		min: float64(c.Min), max: float64(c.Max), tolerance: float64(log2(time.Duration(c.Tolerance*1024)))/1024 - 10,
-		window: c.Window, refresh: c.Baseline, dropRate: c.DropRate, limit: float64(c.Initial), start: true,
+		least: float64(c.Headroom), window: c.Window, refresh: c.Baseline, dropRate: c.DropRate, limit: float64(c.Initial), start: true,
 		phase: time.Duration(l.origin.UnixNano()),
 	}
 	l.limit.Store(int64(l.g.current()))

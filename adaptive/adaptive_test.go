@@ -418,7 +418,7 @@ func TestNilAndDescribe(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	for _, c := range []adaptive.Config{
-		{Min: -1}, {Max: -1}, {Min: 10, Max: 5}, {Initial: 1, Min: 2}, {Initial: 9, Max: 8}, {Tolerance: 0.5}, {Tolerance: 11},
+		{Min: -1}, {Max: -1}, {Min: 10, Max: 5}, {Initial: 1, Min: 2}, {Initial: 9, Max: 8}, {Tolerance: 0.5}, {Tolerance: 11}, {Headroom: 11, Max: 10},
 		{Window: -1}, {Window: time.Hour}, {DropRate: -1}, {DropRate: 1.1},
 	} {
 		err := c.Validate()

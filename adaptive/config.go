@@ -26,6 +26,10 @@ type Config struct {
 	// Tolerance is how many times its baseline the response time may be before the limit shrinks. Default 1.5 (as Gradient2): more
 	// allows a longer queue in the dependency, less takes ordinary noise for one. Range 1 to 10.
 	Tolerance float64 `json:"tolerance,omitempty"`
+	// Headroom is how many calls may be queued in the dependency beyond what Tolerance allows, for bursts; the square root of the limit, if
+	// that is more. Default 4 (Gradient2's queue size): more refuses fewer calls of a small server that is nearly full, and makes for longer queues when many clients
+	// overload one. range 1 to Max; negative: the square root alone.
+	Headroom int `json:"headroom,omitempty"`
 	// Window is the shortest time between two looks at the samples. Default 100ms. It is never less than two response times.
 	Window time.Duration `json:"window,omitempty"`
 	// Baseline is for how long the lowest response time counts as the one without a queue. After it the limit is halved for a
@@ -75,6 +79,9 @@ func (c Config) Validate() error {
 	if !(d.Tolerance >= 1 && d.Tolerance <= 10) { // NaN is out of range too
 		add("Tolerance is %v; it must be between 1 and 10", c.Tolerance)
 	}
+	if d.Headroom > d.Max {
+		add("Headroom is %d; it must be at most Config.Max of %d", c.Headroom, d.Max)
+	}
 	if d.Window < 0 || d.Window > time.Minute {
 		add("Window is %v; it must be between 0 and 1m", c.Window)
 	}
@@ -99,6 +106,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Tolerance == 0 {
 		c.Tolerance = 1.5
+	}
+	if c.Headroom == 0 {
+		c.Headroom = min(4, max(c.Max, 1))
 	}
 	if c.Window == 0 {
 		c.Window = 100 * time.Millisecond

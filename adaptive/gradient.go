@@ -12,7 +12,7 @@ import (
 //
 // It is Netflix's Gradient2 (concurrency-limits, Gradient2Limit.java): every window
 //
-//	limit = limit × clamp(tolerance × baseline/now, 1/2, 1) + √limit
+//	limit = limit × clamp(tolerance × baseline/now, 1/2, 1) + max(headroom, √limit)
 //
 // so the limit comes to rest where the queue in the dependency holds a few calls more than tolerance allows. Three things differ, each for
 // a defect of the original:
@@ -24,6 +24,7 @@ import (
 type gradient struct {
 	min, max  float64
 	tolerance float64 // log2
+	least     float64 // the least headroom
 	window    time.Duration
 	refresh   time.Duration // age at which the baseline is measured again; negative: never
 	phase     time.Duration // the wall clock at the origin of times
@@ -120,7 +121,7 @@ func (g *gradient) adjust(now time.Duration, dropped bool) {
 	if ratio < 0 && g.start {
 		g.start, g.dipAt = false, now // the baseline so far was seen with a limit that grew: measure it now
 	}
-	want := g.limit*math.Exp2(min(0, max(-1, ratio))) + math.Sqrt(g.limit)
+	want := g.limit*math.Exp2(min(0, max(-1, ratio))) + g.headroom(g.limit)
 	if g.start {
 		want = 2 * g.limit
 	}
@@ -135,7 +136,7 @@ func (g *gradient) adjust(now time.Duration, dropped bool) {
 // better is by how much a response time must fall for that to count: 10 %; log2.
 const better = 0.15
 
-// judgeShrinking finds out whether it helps to shrink. A queue of our own gets shorter with the limit. When 40 % of the limit bring no better time,
+// judgeShrinking finds out whether it helps to shrink. A queue of our own gets shorter with the limit. When half of it brings no better time,
 // the dependency itself has become slower: that is the new baseline.
 func (g *gradient) judgeShrinking(before float64, now time.Duration) {
 	switch {
@@ -148,7 +149,8 @@ func (g *gradient) judgeShrinking(before float64, now time.Duration) {
 	case g.from == 0:
 		g.from, g.fromRTT = before, g.fast
 	}
-	if g.limit > 0.4*g.from { // less of a fall is what the queue of others brings about
+	// Half is more than the queue of others brings about; where the headroom does not let the limit fall by half, a fall that has come to its end will do.
+	if ended := before-g.limit < 0.02*g.limit && g.limit < 0.7*g.from; g.limit > 0.5*g.from && !ended {
 		return
 	}
 	if math.Abs(g.fast-g.fromRTT) < better { // neither: a time that gets worse is that of a queue that others build
@@ -159,10 +161,13 @@ func (g *gradient) judgeShrinking(before float64, now time.Duration) {
 	g.from = 0
 }
 
+// headroom is how many calls may be queued with a limit, beyond what the tolerance allows.
+func (g *gradient) headroom(limit float64) float64 { return max(g.least, math.Sqrt(limit)) }
+
 // settle sets the limit from the response time rtt that was seen at limit: by Little's law the share of the time that was not spent in a queue
 // is the share of the calls that were not in it.
 func (g *gradient) settle(limit, rtt float64) {
-	g.limit = limit*math.Exp2(min(0, g.tolerance+g.base-rtt)) + math.Sqrt(limit)
+	g.limit = limit*math.Exp2(min(0, g.tolerance+g.base-rtt)) + g.headroom(limit)
 	g.limit = min(g.max, max(g.min, g.limit))
 }
 
