@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"context"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -38,8 +39,8 @@ func V4(rate float64) Scenario {
 	return Scenario{Name: "V4", Work: time.Millisecond, Refuse: true, Attempt: time.Second, Rate: rate, Run: 20 * time.Second, Clients: 20}
 }
 
-// Call makes one call as a strategy does, and reports whether it was answered well.
-type Call func() bool
+// Call makes one call as a strategy does, and reports whether it was answered well. ctx ends with the run, long after an answer could be good.
+type Call func(ctx context.Context) bool
 
 // Strategy is a way to call.
 type Strategy struct {
@@ -63,12 +64,15 @@ func run(s Scenario, strategy Strategy, seed uint64) Result {
 	result := make(Result, int(s.Run/time.Second))
 	var mu sync.Mutex // guards result
 	server := s.start()
-	at := func() int { return min(int(time.Since(server.start)/time.Second), len(result)-1) }
+	at := func() int { return int(time.Since(server.start) / time.Second) }
 	count := func() {
 		mu.Lock()
 		defer mu.Unlock()
-		result[at()].Attempts++
+		if now := at(); now < len(result) { // what is still under way after the run is no part of it
+			result[now].Attempts++
+		}
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	calls := make([]Call, s.Clients)
 	var stops []func()
 	for i := range calls {
@@ -91,13 +95,15 @@ func run(s Scenario, strategy Strategy, seed uint64) Result {
 		mu.Unlock()
 		under.Go(func() {
 			start := time.Now()
-			if call() && time.Since(start) <= good {
+			if call(ctx) && time.Since(start) <= good {
 				mu.Lock()
 				result[begun].Good++
 				mu.Unlock()
 			}
 		})
 	}
+	time.Sleep(good)
+	cancel()
 	under.Wait()
 	for _, stop := range stops {
 		stop()

@@ -25,8 +25,12 @@ import (
 )
 
 // get makes one request and reports whether it was answered 200.
-func get(client *http.Client) bool {
-	resp, err := client.Get("http://leaf.test/")
+func get(ctx context.Context, client *http.Client) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://leaf.test/", nil)
+	if err != nil {
+		panic(err)
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return false
 	}
@@ -38,7 +42,7 @@ func get(client *http.Client) bool {
 func over(name string, wrap func(http.RoundTripper) *http.Client) Strategy {
 	return Strategy{Name: name, New: func(s *Server, count func(), _ uint64) (Call, func()) {
 		client := wrap(transport{s, count})
-		return func() bool { return get(client) }, nil
+		return func(ctx context.Context) bool { return get(ctx, client) }, nil
 	}}
 }
 
@@ -54,7 +58,9 @@ func Backstay() Strategy {
 
 // BackstayWith is httpclient.New with other parts.
 func BackstayWith(name string, parts func() []backstay.Policy) Strategy {
-	return over(name, func(rt http.RoundTripper) *http.Client { return &http.Client{Transport: httpclient.New(rt, parts()...)} })
+	return over(name, func(rt http.RoundTripper) *http.Client {
+		return &http.Client{Transport: httpclient.New(rt, parts()...)}
+	})
 }
 
 // Failsafe is failsafe-go's HTTP retry as it comes.
@@ -95,9 +101,9 @@ func Retryable() Strategy {
 func Backoff() Strategy {
 	return Strategy{Name: "backoff v5 alone", New: func(s *Server, count func(), _ uint64) (Call, func()) {
 		client := &http.Client{Transport: transport{s, count}}
-		return func() bool {
-			ok, err := backoff.Retry(context.Background(), func() (bool, error) {
-				if !get(client) {
+		return func(ctx context.Context) bool {
+			ok, err := backoff.Retry(ctx, func() (bool, error) {
+				if !get(ctx, client) {
 					return false, errBusy
 				}
 				return true, nil
@@ -145,8 +151,8 @@ func dial(s *Server, count func(), config string) (Call, func()) {
 	if err != nil {
 		panic(err)
 	}
-	call := func() bool {
-		return conn.Invoke(context.Background(), "/leaf.Leaf/Get", &emptypb.Empty{}, &emptypb.Empty{}) == nil
+	call := func(ctx context.Context) bool {
+		return conn.Invoke(ctx, "/leaf.Leaf/Get", &emptypb.Empty{}, &emptypb.Empty{}) == nil
 	}
 	return call, func() {
 		_ = conn.Close()
@@ -157,5 +163,5 @@ func dial(s *Server, count func(), config string) (Call, func()) {
 
 // Peers are the strategies of others, with their defaults, and the best settings where they have more.
 func Peers() []Strategy {
-	return []Strategy{NoRetry(), Failsafe(), FailsafeBudget(), FailsafeBest(), Retryable(), Backoff(), GRPC(false), GRPC(true)}
+	return []Strategy{Failsafe(), FailsafeBudget(), FailsafeBest(), Retryable(), Backoff(), GRPC(false), GRPC(true)}
 }
