@@ -253,3 +253,28 @@ func TestGuardUnderContention(t *testing.T) {
 		}
 	})
 }
+
+// A caller that goes away in the middle must not leave its key locked.
+func TestGuardCancelledCall(t *testing.T) {
+	sagadb.Each(t, func(t *testing.T, d sqldialect.Dialect) {
+		db := guarded(t, d)
+		for range 20 {
+			ctx, cancel := context.WithCancel(t.Context())
+			_, err := guard.New(db, d).Run(ctx, guard.Call{Key: "s/a"}, func(ctx context.Context, _ []byte) ([]byte, error) {
+				cancel()
+				<-ctx.Done()
+				return nil, ctx.Err()
+			})
+			if !errors.Is(err, context.Canceled) && !errors.Is(err, guard.ErrRunning) { // the one before may be rolling back
+				t.Errorf("got %v, want context.Canceled", err)
+			}
+		}
+		var err error
+		if !poll(t, func() bool { // the last rollback may be on its way
+			_, err = guard.New(db, d).Run(t.Context(), guard.Call{Key: "s/a"}, func(context.Context, []byte) ([]byte, error) { return nil, nil })
+			return err == nil
+		}) {
+			t.Errorf("a later call: got %v, want nil", err)
+		}
+	})
+}

@@ -5,9 +5,9 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/backstay-go/backstay/internal/sqldialect"
@@ -54,17 +54,18 @@ func (g *DB) Run(ctx context.Context, c Call, fn Func) (Answer, error) {
 	if err := c.Validate(); err != nil {
 		return Answer{}, err
 	}
+	if c.Op == OpCompensate {
+		c.Key = strings.TrimSuffix(c.Key, undoSuffix) // one lock for both ops
+	}
 	if !g.enter(c.Key) {
 		return Answer{}, ErrRunning
 	}
 	defer g.leave(c.Key)
 	var a Answer
 	err := sqldialect.InTx(ctx, g.db, g.d, func(tx *sql.Tx) (err error) {
-		unlock, err := g.lock(ctx, tx, c.Key)
-		if err != nil {
+		if err := g.lock(ctx, tx, c.Key); err != nil {
 			return err
 		}
-		defer unlock()
 		a, err = Run(context.WithValue(ctx, txKey{}, tx), SQL(tx, g.d), c, fn)
 		return err
 	})
@@ -90,41 +91,36 @@ func (g *DB) leave(key string) {
 	delete(g.busy, key)
 }
 
-// lock asks, without waiting, for the lock that tells processes apart which
-// run the same key. It is only there for a quick ErrRunning; that no call runs
-// twice is the row's doing. So it may be released before the commit, and two
-// keys with the same hash do no harm. SQLite has no such lock and needs none:
-// there the second writer waits for the file.
-func (g *DB) lock(ctx context.Context, tx *sql.Tx, key string) (unlock func(), err error) {
-	sum := sha256.Sum256([]byte("backstay/guard/" + key))
+// lock asks, without waiting, whether another process runs the key. It is only
+// there for a quick ErrRunning; that no call runs twice is the row's doing. So
+// two keys with the same hash do no harm. All locks are the transaction's: a
+// lock of the session would go back to the pool with the connection. SQLite
+// has none and needs none: there the second writer waits for the file.
+func (g *DB) lock(ctx context.Context, tx *sql.Tx, key string) error {
 	switch g.d {
 	case Postgres:
+		sum := sha256.Sum256([]byte("backstay/guard/" + key))
 		var ok bool
 		id := int64(binary.BigEndian.Uint64(sum[:]))
 		if err := tx.QueryRowContext(ctx, "SELECT pg_try_advisory_xact_lock($1)", id).Scan(&ok); err != nil {
-			return nil, fmt.Errorf("guard: lock: %w", err)
+			return fmt.Errorf("guard: lock: %w", err)
 		}
 		if !ok {
-			return nil, ErrRunning
+			return ErrRunning
 		}
 	case MySQL:
-		// Named locks are the server's, so the name carries the database;
-		// at most 64 characters.
-		const name = "CONCAT('bsg/', LEFT(SHA1(CONCAT(DATABASE(), '/', ?)), 40))"
-		var ok sql.NullInt64
-		if err := tx.QueryRowContext(ctx, "SELECT GET_LOCK("+name+", 0)", hex.EncodeToString(sum[:])).Scan(&ok); err != nil {
-			return nil, fmt.Errorf("guard: lock: %w", err)
+		// A row that another transaction has inserted and not committed is
+		// locked, though it cannot be seen.
+		var n int
+		err := tx.QueryRowContext(ctx, "SELECT 1 FROM saga_guard WHERE guard_key = ? AND op = ? FOR UPDATE NOWAIT", key, string(OpAction)).Scan(&n)
+		switch {
+		case sqldialect.Classify(err) == sqldialect.Busy:
+			return ErrRunning
+		case err != nil && !errors.Is(err, sql.ErrNoRows):
+			return fmt.Errorf("guard: lock: %w", err)
 		}
-		if ok.Int64 != 1 {
-			return nil, ErrRunning
-		}
-		return func() {
-			// Of the session, not of the transaction: the pool would
-			// hand the connection on with it.
-			_, _ = tx.ExecContext(context.WithoutCancel(ctx), "DO RELEASE_LOCK("+name+")", hex.EncodeToString(sum[:]))
-		}, nil
 	}
-	return func() {}, nil
+	return nil
 }
 
 // busyError reports whether err only says that someone else was in the way.
