@@ -37,7 +37,8 @@ func (e *Engine) beat(ctx, hard context.Context) {
 		}
 		sent := time.Now()
 		limit := valid.Add(-e.cfg.Lease / 10)
-		call, cancel := context.WithDeadline(ctx, maxTime(limit, sent.Add(every/4)))
+		// A hung connection leaves time for another try; the last one gets a twelfth in any case.
+		call, cancel := context.WithDeadline(ctx, latest(earliest(limit, sent.Add(e.cfg.Lease/4)), sent.Add(e.cfg.Lease/12)))
 		p, err := e.store.Beat(call, Beat{Node: e.nodeID(), TTL: e.cfg.Lease})
 		cancel()
 		switch {
@@ -63,11 +64,18 @@ func (e *Engine) beat(ctx, hard context.Context) {
 	}
 }
 
-func maxTime(a, b time.Time) time.Time {
+func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}
 	return b
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return b
+	}
+	return a
 }
 
 // lose ends this life: nothing held is ours any more.
@@ -80,14 +88,12 @@ func (e *Engine) lose() {
 }
 
 // nudge tells the task of an instance, if it is here, that there is mail.
-func (e *Engine) nudge(id string) bool {
+func (e *Engine) nudge(id string) {
 	e.mu.Lock()
 	t := e.live[id]
 	e.mu.Unlock()
-	if t == nil {
-		return false
+	if t != nil {
+		t.mailed.Store(true)
+		t.nudge()
 	}
-	t.mailed.Store(true)
-	t.nudge()
-	return true
 }

@@ -82,6 +82,9 @@ type node struct {
 	action func(c *Ctx) ([]byte, error)
 	undo   func(c *Ctx) error
 
+	// typed decodes an output from outside into the step's type: a signal, an operator's value.
+	typed func(d *definition, data []byte) error
+
 	signal string // of a Wait
 	origin *node  // of a node copied by Child: what its StepRef names
 }

@@ -124,7 +124,7 @@ func (t *task) propose(now time.Time, stopping bool) (end, opened bool, due time
 func (t *task) follow(p plan) time.Duration {
 	t.tell(p.state)
 	if p.state.Terminal() || p.state.Parked() && p.release {
-		t.e.atRest(t.inst.ID, p.state, t.result(p.state))
+		t.atRest(p.state, t.result(p.state))
 	}
 	if !p.state.Terminal() && !p.release {
 		return t.start(p.due)

@@ -198,7 +198,9 @@ func (e *Engine) claim(ctx context.Context) bool {
 	if room <= 0 || !running || node == "" || len(e.refs) == 0 {
 		return false
 	}
-	got, err := e.store.Claim(ctx, Claim{Node: node, Refs: e.refs, Max: room})
+	call, cancel := context.WithTimeout(ctx, e.cfg.Lease)
+	defer cancel()
+	got, err := e.store.Claim(call, Claim{Node: node, Refs: e.refs, Max: room})
 	if err != nil {
 		return false // the next poll asks again
 	}

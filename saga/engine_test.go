@@ -446,12 +446,12 @@ func (d *deaf) Beat(ctx context.Context, b saga.Beat) (saga.Pulse, error) {
 // TestLeaseUnrenewed: bodies end before the lease does when it cannot be renewed.
 func TestLeaseUnrenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var ended time.Duration
+		var ended atomic.Int64
 		begun := time.Now()
 		d := saga.Must(saga.Define("d", 1, func(b *saga.Builder[int]) {
 			saga.Step(b, "a", func(c *saga.Ctx, _ int) (int, error) {
 				<-c.Done()
-				ended = time.Since(begun)
+				ended.Store(int64(time.Since(begun)))
 				if !errors.Is(context.Cause(c), saga.ErrFenced) {
 					t.Errorf("got cause %v, want ErrFenced", context.Cause(c))
 				}
@@ -461,8 +461,8 @@ func TestLeaseUnrenewed(t *testing.T) {
 		e := run(t, &deaf{Store: sagamem.New()}, saga.Register(d), saga.Config{Lease: 30 * time.Second})
 		start(t, d, e, "k", 1)
 		time.Sleep(time.Minute)
-		if ended == 0 || ended >= 30*time.Second {
-			t.Errorf("the body ended after %v, want before the lease of 30s", ended)
+		if got := time.Duration(ended.Load()); got == 0 || got >= 30*time.Second {
+			t.Errorf("the body ended after %v, want before the lease of 30s", got)
 		}
 		e.end(t)
 	})
@@ -494,6 +494,33 @@ func TestTxUnknown(t *testing.T) {
 		e := run(t, &hazy{Store: sagamem.New()}, saga.Register(d))
 		if err := e.Wait(t.Context(), start(t, d, e, "k", 1)); err != nil || calls != 1 {
 			t.Errorf("got %v after %d calls, want nil after 1", err, calls)
+		}
+		e.end(t)
+	})
+}
+
+// TestTypes: a value of another type than the step's or the wait's is refused, not found out later.
+func TestTypes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := saga.Must(saga.Define("d", 1, func(b *saga.Builder[int]) {
+			saga.Wait[int](b, "w", "go")
+			saga.Step(b, "a", func(*saga.Ctx, int) (int, error) { return 0, saga.Park(errors.New("look")) }).Compensate(nothing)
+		}))
+		e := run(t, sagamem.New(), saga.Register(d))
+		id := start(t, d, e, "k", 1)
+		if err := e.Signal(t.Context(), id, "go", "text", "1"); !errors.Is(err, saga.ErrCodec) {
+			t.Errorf("got %v for a signal of another type, want ErrCodec", err)
+		}
+		if err := e.Signal(t.Context(), id, "go", 7, "2"); err != nil {
+			t.Error(err)
+		}
+		_ = e.Wait(t.Context(), id)
+		by := saga.By{Actor: "ann"}
+		if err := e.Operator().SkipWith(t.Context(), id, "text", by); !errors.Is(err, saga.ErrCodec) {
+			t.Errorf("got %v for a value of another type, want ErrCodec", err)
+		}
+		if err := e.Operator().SkipWith(t.Context(), id, 7, by); err != nil {
+			t.Error(err)
 		}
 		e.end(t)
 	})

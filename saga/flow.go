@@ -109,7 +109,7 @@ func Child[I, CI any](b *Builder[I], name string, child *Definition[CI], input f
 // for one name take one signal each, in the order of sending.
 func Wait[T, I any](b *Builder[I], name, signal string, opts ...StepOption) *StepRef[T] {
 	n := b.s.add(kindWait, name, opts)
-	n.mode, n.reason, n.signal = modeNothing, "a wait", signal
+	n.mode, n.reason, n.signal, n.typed = modeNothing, "a wait", signal, typed[T](n)
 	if !validName(signal) {
 		n.in.def.fault(n.static, "the signal's name %q is not 1 to 64 letters, digits, '_', '.', '-'", signal)
 	}
@@ -138,7 +138,7 @@ func (s *seq) graft(to *seq) {
 		for _, n := range from.nodes {
 			m := to.add(n.kind, n.name, nil)
 			m.mode, m.reason, m.act, m.back = n.mode, n.reason, n.act, n.back
-			m.txKind, m.txUndo, m.action, m.undo, m.signal = n.txKind, n.txUndo, n.action, n.undo, n.signal
+			m.txKind, m.txUndo, m.action, m.undo, m.signal, m.typed = n.txKind, n.txUndo, n.action, n.undo, n.signal, n.typed
 			m.origin = n
 			if n.origin != nil {
 				m.origin = n.origin

@@ -22,7 +22,7 @@ func (b By) check() error {
 // Signal sends a payload to the instance's Wait of that name. The sender's signalID makes it safe to
 // repeat: a signal seen before is taken once, and nil is returned. One that comes before the wait
 // is kept for it. ErrNotFound, ErrTerminal; ErrSignalUnknown when the definition has no such wait;
-// ErrUnclaimable when the definition is not registered here. After another error it may have
+// ErrCodec when the payload does not fit the wait's type; ErrUnclaimable when the definition is not registered here. After another error it may have
 // arrived; send it again with the same id.
 func (e *Engine) Signal(ctx context.Context, id, name string, payload any, signalID string) error {
 	if signalID == "" {
@@ -47,6 +47,9 @@ func (e *Engine) Signal(ctx context.Context, id, name string, payload any, signa
 	}
 	data, err := d.encode("signal "+name, payload)
 	if err != nil {
+		return err
+	}
+	if err := d.fits(name, data); err != nil {
 		return err
 	}
 	_, err = e.deliver(ctx, Mail{ID: id, MailKey: MailKey{MailSignal, name, signalID}, Data: data})
@@ -76,14 +79,29 @@ func (e *Engine) Cancel(ctx context.Context, id string, by By) error {
 	return err
 }
 
+// fits reports whether some Wait for the signal can read the payload.
+func (d *definition) fits(signal string, data []byte) error {
+	var err error
+	for _, n := range d.nodes {
+		if n.signal != signal {
+			continue
+		}
+		if err = n.typed(d, data); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
 func (e *Engine) deliver(ctx context.Context, m Mail) (Delivered, error) {
 	mb, ok := e.store.(Mailbox)
 	if !ok {
 		return Delivered{}, fmt.Errorf("%w: mail", ErrUnsupported)
 	}
 	found, err := mb.Deliver(ctx, m)
-	if err == nil && !e.nudge(m.ID) {
-		e.Wake()
+	if err == nil {
+		e.nudge(m.ID)
+		e.Wake() // it may be leaving just now
 	}
 	return found, err
 }

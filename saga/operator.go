@@ -128,7 +128,13 @@ func (o Operator) plan(c *Claimed, verb string, value any, by By) (Checkpoint, e
 		if entry.Data, err = d.encode("value", value); err != nil {
 			return cp, err
 		}
-		if err := steps[0].n.verify(d, entry.Data); err != nil {
+		n := steps[0].n
+		if n.typed != nil {
+			err = n.typed(d, entry.Data)
+		} else {
+			err = n.verify(d, entry.Data)
+		}
+		if err != nil {
 			return cp, err
 		}
 	}

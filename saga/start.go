@@ -233,6 +233,8 @@ func (e *Engine) startAll(hard context.Context) {
 }
 
 func (e *Engine) startBatch(ctx context.Context, batch []NewInstance) ([]Started, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Lease)
+	defer cancel()
 	made, err := e.store.Start(ctx, batch)
 	if err == nil && len(made) != len(batch) {
 		err = errors.New("saga: the store answered another number of starts")

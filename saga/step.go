@@ -10,6 +10,7 @@ type Draft[I, O any] struct{ n *node }
 // timeout, with a cancel, or when the instance is fenced.
 func Step[I, O any](b *Builder[I], name string, fn func(c *Ctx, in I) (O, error), opts ...StepOption) *Draft[I, O] {
 	n := b.s.add(kindStep, name, opts)
+	n.typed = typed[O](n)
 	n.action = func(c *Ctx) ([]byte, error) {
 		var in I
 		if err := c.input(&in); err != nil {
@@ -22,6 +23,10 @@ func Step[I, O any](b *Builder[I], name string, fn func(c *Ctx, in I) (O, error)
 		return c.def.encode("output of "+n.static, out)
 	}
 	return &Draft[I, O]{n}
+}
+
+func typed[O any](n *node) func(*definition, []byte) error {
+	return func(d *definition, data []byte) error { return d.decode("value for "+n.static, data, new(O)) }
 }
 
 // BindTx adds a step whose body runs in a transaction of the store, together with its record. It is

@@ -239,7 +239,7 @@ func (t *task) unreadable(err error, c *Claimed) {
 	if res.Err == nil {
 		t.stopped = err
 		t.tell(state)
-		t.e.atRest(t.inst.ID, state, &Error{ID: c.ID, State: state, Cause: err, Parked: err})
+		t.atRest(state, &Error{ID: c.ID, State: state, Cause: err, Parked: err})
 	}
 }
 

@@ -68,10 +68,13 @@ func (e *Engine) Wait(ctx context.Context, id string) error {
 
 // atRest tells those who wait here. The instance leaves the list under the same lock, so that a new waiter
 // either is told or asks the store.
-func (e *Engine) atRest(id string, s State, err *Error) {
+func (t *task) atRest(s State, err *Error) {
+	e, id := t.e, t.inst.ID
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.live, id)
+	if e.live[id] == t {
+		delete(e.live, id)
+	}
 	if err != nil {
 		e.remember(err)
 	}

@@ -46,7 +46,9 @@ func (e *Engine) write(hard context.Context) {
 // 6 makes safe. Such trouble is the store's and is not charged to any step.
 func (e *Engine) commit(hard context.Context, cps []Checkpoint) ([]Committed, bool) {
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		results, err := e.store.Commit(hard, cps)
+		call, cancel := context.WithTimeout(hard, e.cfg.Lease) // a hung connection must not hold the writer up
+		results, err := e.store.Commit(call, cps)
+		cancel()
 		if err == nil && len(results) == len(cps) {
 			return results, true
 		}
