@@ -70,6 +70,22 @@ func TestFindsCapacity(t *testing.T) {
 	}
 }
 
+// A limit far above what is tried must not stand by while calls queue.
+func TestComesDownFromAfar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const workers = 10
+		s := startServer(t, workers, 100000, 10*time.Millisecond)
+		l := adaptive.New(adaptive.Config{Initial: 1000})
+		load(t, s, l, 5)
+		time.Sleep(2 * time.Second)
+		load(t, s, l, 200)
+		time.Sleep(3 * time.Second)
+		if snap := l.Snapshot(); snap.Limit > 3*workers || snap.RTT > 40*time.Millisecond {
+			t.Errorf("3 s after 200 callers came: limit %d, response time %v; want at most %d and 40ms", snap.Limit, snap.RTT, 3*workers)
+		}
+	})
+}
+
 // A dependency that has become three times slower for good is no overload.
 func TestBaselineShift(t *testing.T) {
 	for _, c := range []struct {

@@ -72,6 +72,10 @@ func (g *gradient) current() int {
 	return int(l)
 }
 
+// crowd is how many calls in flight make a limit that nobody reaches come down when they queue. With fewer, a limit of twice as many would refuse
+// the next ordinary burst.
+const crowd = 20
+
 // look takes in a window that ends now: n samples with the mean response time x, with peak calls in flight at once. It
 // returns when the next window ends.
 func (g *gradient) look(now time.Duration, n int, x float64, peak int) time.Duration {
@@ -105,8 +109,12 @@ func (g *gradient) look(now time.Duration, n int, x float64, peak int) time.Dura
 			g.base, g.baseAt = g.slow, now
 		}
 	}
-	if bound {
+	switch {
+	case bound:
 		g.adjust(now, dropped)
+	case peak >= crowd && g.tolerance+g.base < g.fast:
+		// Calls queue, and the limit is too far above them to say anything: let it come down to where it is tried.
+		g.limit = max(g.min, g.limit/2, float64(2*peak-1))
 	}
 	next := now + max(g.window, g.rtts(2))
 	if g.refresh > 0 && g.dipAt > now {
