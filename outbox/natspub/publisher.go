@@ -111,6 +111,8 @@ func New(js jetstream.JetStream, config ...Config) *Publisher {
 // or the connection is lost.
 func (p *Publisher) Publish(ctx context.Context, batch []*outbox.Message, result []error) {
 	nc := p.js.Conn()
+	lost := nc.StatusChanged(nats.RECONNECTING, nats.CLOSED) // before the look, so that no loss falls between
+	defer nc.RemoveStatusListener(lost)
 	// While it reconnects, the client would keep messages and send them at some later time, perhaps after another relay
 	// has moved on. They are better kept where they are.
 	if err := usable(nc); err != nil {
@@ -122,8 +124,6 @@ func (p *Publisher) Publish(ctx context.Context, batch []*outbox.Message, result
 		fill(result, err)
 		return
 	}
-	lost := nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
-	defer nc.RemoveStatusListener(lost)
 	if p.config.AckWait > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, p.config.AckWait)
