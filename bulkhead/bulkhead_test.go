@@ -214,6 +214,31 @@ func TestGiveUpAsGranted(t *testing.T) {
 	}
 }
 
+// The same with one waiter whose context ends just before the permit comes: it wakes for its context, and finds that it has been granted.
+func TestGrantedWhileGivingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 200 {
+			b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 1, MaxWait: -1})
+			if err := b.Acquire(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				if b.Acquire(ctx) == nil {
+					b.Release()
+				}
+			}()
+			synctest.Wait() // it waits in the queue
+			cancel()
+			b.Release()
+			synctest.Wait()
+			if s := b.Snapshot(); s.InUse != 0 || s.Queued != 0 {
+				t.Fatalf("got %+v after a waiter gave up as it was granted, want nothing in use and nobody waiting", s)
+			}
+		}
+	})
+}
+
 // Never more than the limit run, whoever waits and gives up.
 func TestLimitHolds(t *testing.T) {
 	b := bulkhead.New(bulkhead.Config{Limit: 3, Queue: 1000, MaxWait: -1})
