@@ -156,7 +156,7 @@ func TestPublishTimeout(t *testing.T) {
 // A partition changes hands when nothing of it is with the publisher: no key is published by two relays at once, and nothing twice.
 func TestHandOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		box, broker := outboxmem.New(), &recorder{delay: 5 * time.Second} // longer than the pause between two renewals
+		box, broker := outboxmem.New(), &recorder{delay: 9 * time.Second} // longer than two pauses between renewals
 		_, stop1 := start(t, box, broker, outbox.RelayConfig{})
 		for n := range 5 {
 			for k := range 16 {
@@ -165,7 +165,7 @@ func TestHandOver(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		_, stop2 := start(t, box, broker, outbox.RelayConfig{})
-		time.Sleep(time.Minute)
+		time.Sleep(3 * time.Minute)
 		stop1()
 		stop2()
 		if broker.clash > 0 {
