@@ -7,7 +7,7 @@
 //	retry             3 attempts, full jitter 100 ms × 2 ≤ 5 s, server hints ≤ 30 s
 //	  budget per key  10 % of the calls of the last 10 s, start 2, cap 10, one more per 10 s
 //	limit per key     adaptive: as many at once as the server bears, 2 to 1,000, from 1,000
-//	breaker per key   50 % of ≥ 20 calls in 30 s, or 10 in a row over ≥ 1 s; open 1 s doubling to 3 s
+//	breaker per key   50 % of ≥ 20 calls in 30 s, or 10 in a row over ≥ 1 s; open at most 1 s
 //	attempt timeout   10 s, to the headers
 //
 // A stage is changed by its own Config, and switched off as that says: Retry.Attempts 1, Breaker.Mode breaker.Disabled, Limit.Shadow,
@@ -44,7 +44,7 @@ type Config struct {
 	// Limit sets the adaptive limit of each key. Its Initial is its Max by default, so that a burst at start is not refused before anything is known of
 	// the server; its SlowCall is half of Attempt, its Name the key.
 	Limit adaptive.Config `json:"limit,omitzero"`
-	// Breaker sets the breaker of each key. Its SlowCall is half of Attempt by default, MaxOpenFor 3s, its Name the key.
+	// Breaker sets the breaker of each key. Its SlowCall is half of Attempt by default, MaxOpenFor 1s, its Name the key.
 	Breaker breaker.Config `json:"breaker,omitzero"`
 	// Keys is how many keys (hosts) have state of their own. Default 1,024.
 	Keys int `json:"keys,omitempty"`
@@ -76,9 +76,9 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// maxOpenFor is how long a breaker stays open at most. A fault that ends just after a probe has failed is noticed that much later: with the 5 s of
-// package breaker the storm of docs/decisions/005 took 6 s to recover from, with this 3 to 4.
-const maxOpenFor = 3 * time.Second
+// maxOpenFor is how long a breaker stays open at most. A fault that ends just after a probe has failed is noticed that much later. See
+// docs/decisions/005: with more, clients come back later than they would without a breaker.
+const maxOpenFor = time.Second
 
 func (c Config) withDefaults() Config {
 	if c.Total == 0 {

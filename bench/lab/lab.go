@@ -19,6 +19,7 @@ type Scenario struct {
 	Work    time.Duration    // for one job
 	Queue   int              // jobs that wait; one more is answered 503
 	Stall   [2]time.Duration // nobody works from the first to the second
+	Slow    float64          // in that time a job takes this many times as long, in place of nobody working; 0: nobody works
 	Refuse  bool             // answers 503 after Work, always
 	Attempt time.Duration    // the attempt timeout, the same for all
 	Rate    float64          // calls a second, arriving at random
@@ -32,6 +33,21 @@ func V1(rate float64) Scenario {
 		Name: "V1", Workers: 3, Work: 10 * time.Millisecond, Queue: 1000, Stall: [2]time.Duration{20 * time.Second, 30 * time.Second},
 		Attempt: time.Second, Rate: rate, Run: 120 * time.Second, Clients: 20,
 	}
+}
+
+// V2 is V1 with a queue for all that may come.
+func V2(rate float64) Scenario { return V1(rate).with("V2", func(s *Scenario) { s.Queue = 100_000 }) }
+
+// V3 is V1 with a queue that is shorter than clients wait: the control, which nobody finds hard.
+func V3(rate float64) Scenario { return V1(rate).with("V3", func(s *Scenario) { s.Queue = 150 }) }
+
+// V7 is V1 with half the capacity in place of none.
+func V7(rate float64) Scenario { return V1(rate).with("V7", func(s *Scenario) { s.Slow = 2 }) }
+
+func (s Scenario) with(name string, change func(*Scenario)) Scenario {
+	s.Name = name
+	change(&s)
+	return s
 }
 
 // V4 is a server that answers 503 after a millisecond, always.

@@ -86,6 +86,23 @@ func TestStall(t *testing.T) {
 	}
 }
 
+// TestVariants: with other queues, and with half the capacity in place of none, the default client recovers no more than a second later than one without
+// retries, and where that one is slow, sooner.
+func TestVariants(t *testing.T) {
+	t.Log("| variant | strategy | recovery, s | attempts per call, 20–60 s | good, 5–19 s | good, 30–60 s | most attempts in 1 s |")
+	for _, variant := range []func(float64) lab.Scenario{lab.V2, lab.V3, lab.V7} {
+		for _, rate := range []float64{240, 280} {
+			s := variant(rate)
+			none, got := over(t, s, lab.NoRetry(), 3), over(t, s, lab.Backstay(), 3)
+			t.Logf("| %s %.0f | no retry %v", s.Name, rate, none)
+			t.Logf("| %s %.0f | backstay %v", s.Name, rate, got)
+			if got.recovery[1] > none.recovery[1]+1 || got.recovery[1] > 5 {
+				t.Errorf("%s, %.0f calls/s: recovered after %s s (median), %s without retries", s.Name, rate, seconds(got.recovery[1]), seconds(none.recovery[1]))
+			}
+		}
+	}
+}
+
 // TestRefusals is variant V4: what clients send to a server that refuses everything.
 func TestRefusals(t *testing.T) {
 	t.Log("| strategy | attempts per call at 50, 500, 5,000 calls/s |")

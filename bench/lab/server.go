@@ -19,6 +19,7 @@ type Server struct {
 	attempt time.Duration
 	start   time.Time
 	stall   [2]time.Duration // from when to when, since start, nobody works
+	slow    float64          // while it stalls a job takes this many times as long; 0: until the end of the stall
 	refuse  bool             // answers 503 after work, always
 	workers sync.WaitGroup
 }
@@ -36,12 +37,16 @@ var errBusy = errors.New("503")
 
 // start starts the server of a scenario. Call stop when nobody calls it any more.
 func (s Scenario) start() *Server {
-	srv := &Server{jobs: make(chan chan struct{}, s.Queue), work: s.Work, attempt: s.Attempt, start: time.Now(), stall: s.Stall, refuse: s.Refuse}
+	srv := &Server{jobs: make(chan chan struct{}, s.Queue), work: s.Work, attempt: s.Attempt, start: time.Now(), stall: s.Stall, slow: s.Slow, refuse: s.Refuse}
 	for range s.Workers {
 		srv.workers.Go(func() {
 			for done := range srv.jobs {
 				time.Sleep(srv.work)
-				if now := time.Since(srv.start); now >= srv.stall[0] && now < srv.stall[1] {
+				if now := time.Since(srv.start); now < srv.stall[0] || now >= srv.stall[1] {
+					// works
+				} else if srv.slow > 1 {
+					time.Sleep(time.Duration(float64(srv.work) * (srv.slow - 1)))
+				} else {
 					time.Sleep(srv.stall[1] - now)
 				}
 				close(done)
