@@ -47,7 +47,7 @@ type Call struct {
 	prev     error    // why the attempt before this one ended
 	info     CallInfo
 	attempt  int32
-	retrying bool // a retry repeats this call or one around it; set before the attempt that it covers starts
+	retrying atomic.Bool // a retry repeats this call or one around it; a hedge outside that retry may derive a Call meanwhile
 
 	made atomic.Int32 // attempts started; used in first only
 }
@@ -79,20 +79,24 @@ func (c *Call) Observer() Observer { return c.observer }
 // Next returns the Call of another attempt, to be handed to the next Handler both as its context and as its call. ctx is the context of the
 // attempt, prev why the one before it ended (nil for one that starts beside it). Safe for concurrent use.
 func (c *Call) Next(ctx context.Context, prev error) *Call {
-	return &Call{
+	next := &Call{
 		ctx: ctx, first: c.first, target: c.target, observer: c.observer, prev: prev,
-		info: c.info, attempt: c.first.made.Add(1), retrying: c.retrying,
+		info: c.info, attempt: c.first.made.Add(1),
 	}
+	if c.retrying.Load() {
+		next.retrying.Store(true)
+	}
+	return next
 }
 
 // BeginRetry marks the call as one that is repeated on failure, and reports false when a policy around this one does so already, in
 // the same pipeline or in one whose function led here. Two retries would multiply their attempts, so the inner one
 // makes a single one. Called before the first attempt, by the goroutine that runs it.
 func (c *Call) BeginRetry() bool {
-	if c.retrying {
+	if c.retrying.Load() {
 		return false
 	}
-	c.retrying = true
+	c.retrying.Store(true)
 	return true
 }
 

@@ -111,8 +111,8 @@ func (p *Pipeline) run(ctx context.Context, c *Call) Outcome {
 			handler = p.handler
 		}
 	}
-	if outer := CallFrom(ctx); outer != nil {
-		c.retrying = outer.retrying
+	if outer := CallFrom(ctx); outer != nil && outer.retrying.Load() {
+		c.retrying.Store(true)
 	}
 	if own, ok := ctx.Value(observerKey{}).(Observer); ok {
 		c.observer = Observers(c.observer, own)

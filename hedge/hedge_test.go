@@ -581,3 +581,18 @@ func TestAllocations(t *testing.T) {
 		t.Errorf("not repeatable: got %v allocations a call, want %v as without the hedge", got, bare)
 	}
 }
+
+// A retry inside the hedge marks the call while further attempts are derived from it.
+func TestRetryInside(t *testing.T) {
+	p := backstay.Chain(hedge.New(hedge.Config{Delay: -1, Budget: plenty()}), backstay.PolicyFunc(func(next backstay.Handler) backstay.Handler {
+		return func(ctx context.Context, call *backstay.Call) backstay.Outcome {
+			call.BeginRetry()
+			return next(ctx, call)
+		}
+	}))
+	for range 100 {
+		if err := backstay.Run(t.Context(), p, func(context.Context) error { return nil }, backstay.Idempotent()); err != nil {
+			t.Errorf("got %v, want success", err)
+		}
+	}
+}
