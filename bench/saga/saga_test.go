@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/backstay-go/backstay/saga"
 	"github.com/backstay-go/backstay/saga/sagamem"
 	"github.com/backstay-go/backstay/saga/sagapgx"
@@ -66,25 +68,37 @@ func one(engine *saga.Engine, key string) error {
 	return engine.Wait(ctx, h.ID)
 }
 
-// crowd runs b.N sagas, so many at a time, and reports sagas a second and how
-// long the middle one and the slowest hundredth took.
+// crowd runs b.N sagas, so many at a time.
 func crowd(b *testing.B, store saga.Store, database string, inFlight int) {
 	b.Helper()
 	engine := run(b, store)
+	own, server := cpuTime(database)
+	rate := together(b, inFlight, func() error { return one(engine, strconv.FormatInt(serial.Add(1), 10)) })
+	b.ReportMetric(rate, "sagas/s")
+	own2, server2 := cpuTime(database)
+	b.ReportMetric((own2-own).Seconds()*1000/float64(b.N), "core-ms/op")
+	if database != "" {
+		b.ReportMetric((server2-server).Seconds()*1000/float64(b.N), "pg-core-ms/op")
+	}
+}
+
+// together calls fn b.N times, so many at a time, reports how long the middle
+// one and the slowest hundredth took, and returns how many ended in a second.
+func together(b *testing.B, atOnce int, fn func() error) float64 {
+	b.Helper()
 	var mu sync.Mutex
 	var took []time.Duration
 	var left atomic.Int64
 	left.Store(int64(b.N))
 	var wg sync.WaitGroup
-	own, server := cpuTime(database)
 	b.ResetTimer()
 	start := time.Now()
-	for range min(inFlight, b.N) {
+	for range min(atOnce, b.N) {
 		wg.Go(func() {
 			var own []time.Duration
 			for left.Add(-1) >= 0 {
 				t := time.Now()
-				if err := one(engine, strconv.FormatInt(serial.Add(1), 10)); err != nil {
+				if err := fn(); err != nil {
 					b.Error(err)
 					break
 				}
@@ -97,18 +111,14 @@ func crowd(b *testing.B, store saga.Store, database string, inFlight int) {
 	}
 	wg.Wait()
 	b.StopTimer()
-	b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "sagas/s")
-	own2, server2 := cpuTime(database)
-	b.ReportMetric((own2-own).Seconds()*1000/float64(b.N), "core-ms/op")
-	if database != "" {
-		b.ReportMetric((server2-server).Seconds()*1000/float64(b.N), "pg-core-ms/op")
-	}
+	rate := float64(b.N) / time.Since(start).Seconds()
 	slices.Sort(took)
 	if len(took) > 0 {
 		p50, p99 := took[len(took)/2], took[len(took)*99/100]
 		b.ReportMetric(float64(p50.Microseconds())/1000, "p50-ms")
 		b.ReportMetric(float64(p99.Microseconds())/1000, "p99-ms")
 	}
+	return rate
 }
 
 func BenchmarkSagaFourSteps(b *testing.B) {
@@ -138,29 +148,22 @@ func commits(b *testing.B, writers int) {
 	if _, err := pool.Exec(ctx, "CREATE TABLE floor (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text)"); err != nil {
 		b.Fatal(err)
 	}
-	var left atomic.Int64
-	left.Store(int64(b.N))
-	var wg sync.WaitGroup
-	b.ResetTimer()
-	start := time.Now()
+	conns := make(chan *pgxpool.Conn, writers)
 	for range writers {
 		c, err := pool.Acquire(ctx)
 		if err != nil {
 			b.Fatal(err)
 		}
-		wg.Go(func() {
-			defer c.Release()
-			for left.Add(-1) >= 0 {
-				if _, err := c.Exec(ctx, "INSERT INTO floor (v) VALUES ($1)", "one step"); err != nil {
-					b.Error(err)
-					return
-				}
-			}
-		})
+		defer c.Release()
+		conns <- c
 	}
-	wg.Wait()
-	b.StopTimer()
-	b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "commits/s")
+	rate := together(b, writers, func() error {
+		c := <-conns
+		defer func() { conns <- c }()
+		_, err := c.Exec(ctx, "INSERT INTO floor (v) VALUES ($1)", "one step")
+		return err
+	})
+	b.ReportMetric(rate, "commits/s")
 }
 
 func pgxStore(b *testing.B) (saga.Store, string) {
