@@ -86,6 +86,9 @@ func DeadlineHeader(name string) backstay.Policy {
 	return option(func(s *settings) { s.deadlineName = name })
 }
 
+// NoSpans starts no logical span. Without it each call whose caller's span records has one; see package telemetry.
+func NoSpans() backstay.Policy { return option(func(s *settings) { s.noSpans = true }) }
+
 // hasKey reports whether the request carries an idempotency key of its own, in either spelling that net/http knows.
 func hasKey(h http.Header) bool {
 	return h.Get("Idempotency-Key") != "" || h.Get("X-Idempotency-Key") != ""

@@ -12,6 +12,7 @@ import (
 	"github.com/backstay-go/backstay"
 	"github.com/backstay-go/backstay/breaker"
 	"github.com/backstay-go/backstay/standard"
+	"github.com/backstay-go/backstay/telemetry"
 )
 
 // Transport is an http.RoundTripper that makes each request through a pipeline of policies. Make one with [New]; it is safe for concurrent
@@ -53,6 +54,7 @@ type settings struct {
 	bodyCap      int64
 	bufferCap    int64
 	idle         time.Duration // 0: by the kind of answer
+	noSpans      bool
 	attemptName  string
 	deadlineName string
 }
@@ -158,8 +160,24 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	defer x.body.finish() // also on panic: the caller's body is closed
-	return x.result(t.pipeline.Handle(req.Context(), info, x))
+	if t.settings.noSpans {
+		return x.result(t.pipeline.Handle(req.Context(), info, x))
+	}
+	ctx, span := telemetry.StartHTTP(req.Context(), req.Method, req.URL)
+	if span == nil {
+		return x.result(t.pipeline.Handle(ctx, info, x))
+	}
+	status, err := 0, errGone
+	defer func() { span.End(status, err) }()
+	resp, err := x.result(t.pipeline.Handle(ctx, info, x))
+	if resp != nil {
+		status = resp.StatusCode
+	}
+	return resp, err
 }
+
+// errGone is how a span ends whose call panicked.
+var errGone = errors.New("httpclient: the call panicked or ended its goroutine")
 
 // result turns the outcome of a call into what a RoundTripper returns.
 func (x *exchange) result(out backstay.Outcome) (*http.Response, error) {
