@@ -16,42 +16,42 @@ import (
 // where that makes sense, as the field says.
 type RelayConfig struct {
 	// Name tells relays apart in metrics and logs. Default: none.
-	Name string `json:"name,omitempty"`
+	Name string `json:"name"`
 	// Lease is for how long a partition stays with a relay that is not heard from: the longest gap in delivery when one dies. It is
 	// renewed after a third. Default 10 s, at least 100 ms.
-	Lease time.Duration `json:"lease,omitempty"`
+	Lease time.Duration `json:"lease"`
 	// Batch is the largest number of messages in one call of Publish. Default 500.
-	Batch int `json:"batch,omitempty"`
+	Batch int `json:"batch"`
 	// InFlight is how many calls of Publish run at once, each for other keys. Default 4.
-	InFlight int `json:"in_flight,omitempty"`
+	InFlight int `json:"inFlight"`
 	// PublishTimeout bounds one call of Publish. Default 10 s; also bounded by the lease as it stands at the start.
-	PublishTimeout time.Duration `json:"publish_timeout,omitempty"`
+	PublishTimeout time.Duration `json:"publishTimeout"`
 	// MinBackoff and MaxBackoff bound the wait after a failure of a key's first message: doubled each time, and jittered down to half.
 	// Default 100 ms and 30 s.
-	MinBackoff time.Duration `json:"min_backoff,omitempty"`
-	MaxBackoff time.Duration `json:"max_backoff,omitempty"`
+	MinBackoff time.Duration `json:"minBackoff"`
+	MaxBackoff time.Duration `json:"maxBackoff"`
 	// MaxAttempts is after how many refusals a message is poison. Outages of the broker, unknown outcomes and refusals by Policy do not
 	// count. Default 20; negative: never.
-	MaxAttempts int `json:"max_attempts,omitempty"`
+	MaxAttempts int `json:"maxAttempts"`
 	// Poison says what then becomes of it. Default ParkKey.
-	Poison Poison `json:"poison,omitempty"`
+	Poison Poison `json:"poison"`
 	// MinPoll and MaxPoll bound the pause between two looks at an outbox that was found empty: doubled each time, with jitter. Default 5 ms
 	// and 1 s. Hints shorten the pause, see [Listener]; nothing else depends on them.
-	MinPoll time.Duration `json:"min_poll,omitempty"`
-	MaxPoll time.Duration `json:"max_poll,omitempty"`
+	MinPoll time.Duration `json:"minPoll"`
+	MaxPoll time.Duration `json:"maxPoll"`
 	// Lag is how far behind its newest reading a relay starts to look, so that a transaction that committed late, with an older
 	// number, is seen. Later ones still are found by a look 30 s back each second and by a sweep of everything
 	// each Sweep. Default 1 s.
-	Lag time.Duration `json:"lag,omitempty"`
+	Lag time.Duration `json:"lag"`
 	// Sweep is how often everything is looked at. Default 10 s, at least 10 ms.
-	Sweep time.Duration `json:"sweep,omitempty"`
+	Sweep time.Duration `json:"sweep"`
 	// DrainTimeout bounds how long Run goes on after its context is over, until what is with the broker is confirmed, deleted, and the leases are given
 	// back. Default 30 s.
-	DrainTimeout time.Duration `json:"drain_timeout,omitempty"`
+	DrainTimeout time.Duration `json:"drainTimeout"`
 	// KeepDead is the age at which dead letters are deleted. Default and negative: never.
-	KeepDead time.Duration `json:"keep_dead,omitempty"`
+	KeepDead time.Duration `json:"keepDead"`
 	// MaxAge is the age of the oldest message above which Health reports a fault. Default 5 min; negative: never.
-	MaxAge time.Duration `json:"max_age,omitempty"`
+	MaxAge time.Duration `json:"maxAge"`
 
 	// Throttle limits the messages published, also across relays of one process that share it. Its burst bounds the batch. Nil: no limit.
 	Throttle *rate.Limiter `json:"-"`

@@ -9,13 +9,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/backstay-go/backstay/internal/configjson"
 	"github.com/backstay-go/backstay/outbox"
 )
 
 // Config sets a [Box] up. The zero value works.
 type Config struct {
-	Partitions int           `json:"partitions,omitempty"` // default 16
-	Limits     outbox.Limits `json:"limits,omitzero"`
+	Partitions int           `json:"partitions"` // default 16
+	Limits     outbox.Limits `json:"limits"`
 	Sealer     outbox.Sealer `json:"-"` // nil: payloads are kept as they are
 }
 
@@ -81,6 +82,12 @@ func (c Config) Validate() error {
 	}
 	return nil
 }
+
+// MarshalJSON encodes the data of the config; what is zero is left out.
+func (c Config) MarshalJSON() ([]byte, error) { return configjson.Marshal(c) }
+
+// UnmarshalJSON decodes what MarshalJSON encodes. Unknown fields are refused, fields not named keep their values.
+func (c *Config) UnmarshalJSON(data []byte) error { return configjson.Unmarshal(data, c) }
 
 // Tx is a transaction: its messages are seen when it commits. It is for one goroutine.
 type Tx struct {

@@ -39,6 +39,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/backstay-go/backstay/internal/configjson"
 	"github.com/backstay-go/backstay/internal/migrate"
 	"github.com/backstay-go/backstay/internal/sqldialect"
 	"github.com/backstay-go/backstay/outbox"
@@ -57,25 +58,25 @@ const (
 type Config struct {
 	// Table is the name of the outbox's table and the beginning of those beside it (outbox_lease, …), with a schema if wanted. Default "outbox".
 	// ^[a-z_][a-z0-9_]{0,48}$, and one schema and dot before it.
-	Table string `json:"table,omitempty"`
+	Table string `json:"table"`
 	// InboxTable is the name of the inboxes' table. Default "inbox".
-	InboxTable string `json:"inbox_table,omitempty"`
+	InboxTable string `json:"inboxTable"`
 	// Partitions is how many relays can share the work; fixed when the tables are made. Default 16 when they are made, and later whatever they were made
 	// with; any other number is refused then ([outbox.ErrPartitions]). At most 256.
-	Partitions int `json:"partitions,omitempty"`
+	Partitions int `json:"partitions"`
 	// StrictKeys makes Enqueue wait for other transactions that have enqueued under one of the same keys, so that
 	// numbers and commits have one order whatever else the writers do. Keys are locked in sorted order; two calls of
 	// Enqueue in one transaction may still meet another in a deadlock, which the database ends.
-	StrictKeys bool `json:"strict_keys,omitempty"`
+	StrictKeys bool `json:"strictKeys"`
 	// Limits bounds what may be enqueued.
-	Limits outbox.Limits `json:"limits,omitzero"`
+	Limits outbox.Limits `json:"limits"`
 	// Sealer encrypts payloads at enqueue. Nil: none.
 	Sealer outbox.Sealer `json:"-"`
 	// Hints is where Enqueue sends its hints to relays in other processes, on a connection of the pool. Nil: the first database given to InTx or
 	// Source; before that none are sent and relays find messages by polling. PostgreSQL only: others have polling, and hints within the process.
 	Hints *sql.DB `json:"-"`
 	// Silent sends no hints to other processes: for a pooler that swallows NOTIFY, or a database that should not see it.
-	Silent bool `json:"silent,omitempty"`
+	Silent bool `json:"silent"`
 }
 
 // Validate reports all faults of the config, joined, or nil.
@@ -96,6 +97,12 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(faults...)
 }
+
+// MarshalJSON encodes the data of the config; functions, connections and what is zero are left out.
+func (c Config) MarshalJSON() ([]byte, error) { return configjson.Marshal(c) }
+
+// UnmarshalJSON decodes what MarshalJSON encodes. Unknown fields are refused, fields not named keep their values.
+func (c *Config) UnmarshalJSON(data []byte) error { return configjson.Unmarshal(data, c) }
 
 // Box is an outbox in a database: its names and limits. It holds no connection; it is safe for concurrent use and one serves a process.
 type Box struct {
