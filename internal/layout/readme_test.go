@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -129,5 +130,34 @@ func TestFound(t *testing.T) {
 	}
 	if got := goBlocks("text\n```go\na := 1\n```\nmore\n```sh\nls\n```\n"); len(got) != 1 || got[0] != "a := 1" {
 		t.Errorf("got %q, want the one block of Go", got)
+	}
+}
+
+// link is the target of a link in Markdown.
+var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+
+// TestLinks holds that links within the repository lead somewhere.
+func TestLinks(t *testing.T) {
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(name, ".md") {
+			return err
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			target, _, _ := strings.Cut(m[1], "#")
+			if target == "" || strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(name), filepath.FromSlash(target))); err != nil {
+				t.Errorf("%s: the link to %s leads nowhere", strings.TrimPrefix(filepath.ToSlash(name), root+"/"), target)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
