@@ -223,7 +223,7 @@ func TestCancelSiblings(t *testing.T) {
 			if cancel {
 				opts = append(opts, saga.CancelSiblings())
 			}
-			var ended time.Duration
+			var ended, undone time.Duration
 			known := false
 			begun := time.Now()
 			d := saga.Must(saga.Define("d", 1, func(b *saga.Builder[int]) {
@@ -240,6 +240,7 @@ func TestCancelSiblings(t *testing.T) {
 						}).Compensate(func(_ *saga.Ctx, _ int, res saga.Result[int]) error { _, known = res.Value(); return nil })
 					})
 					p.Branch("bad", func(b *saga.Builder[int]) {
+						saga.Step(b, "quick", noop).Compensate(func(*saga.Ctx, int, saga.Result[int]) error { undone = time.Since(begun); return nil })
 						saga.Step(b, "f", func(*saga.Ctx, int) (int, error) {
 							time.Sleep(time.Second)
 							return 0, saga.Fail(errors.New("no"))
@@ -254,8 +255,8 @@ func TestCancelSiblings(t *testing.T) {
 			if cancel {
 				want = time.Second
 			}
-			if ended != want || known == cancel {
-				t.Errorf("cancel %v: the sibling ended after %v with result known %v, want %v and %v", cancel, ended, known, want, !cancel)
+			if ended != want || undone != want || known == cancel {
+				t.Errorf("cancel %v: the sibling ended after %v with result known %v, want %v and %v; the first undo came after %v", cancel, ended, known, want, !cancel, undone)
 			}
 		})
 	}
@@ -521,6 +522,48 @@ func TestTypes(t *testing.T) {
 		}
 		if err := e.Operator().SkipWith(t.Context(), id, 7, by); err != nil {
 			t.Error(err)
+		}
+		e.end(t)
+	})
+}
+
+// torn is a store that rolls the first transaction back although its body succeeded, as a database does on a serialization failure.
+type torn struct {
+	*sagamem.Store
+	once atomic.Bool
+}
+
+func (s *torn) InTx(ctx context.Context, at saga.Fence, body func(saga.Tx) (saga.Checkpoint, error)) (saga.Committed, error) {
+	return s.Store.InTx(ctx, at, func(tx saga.Tx) (saga.Checkpoint, error) {
+		cp, err := body(tx)
+		if err == nil && !s.once.Swap(true) {
+			err = saga.ErrRolledBack
+		}
+		return cp, err
+	})
+}
+
+// TestTxRolledBack: a transaction that the database undoes is repeated, at no attempt's cost, from where the saga was.
+func TestTxRolledBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var attempts []int
+		d := saga.Must(saga.Define("d", 1, func(b *saga.Builder[int]) {
+			sagamem.TxStep(b, "a", func(c *saga.Ctx, tx *sagamem.Tx, _ int) (int, error) {
+				attempts = append(attempts, c.Attempt())
+				tx.Put("k", "v")
+				return 1, nil
+			}, saga.Attempts(1)).Compensate(nothing)
+			saga.Step(b, "b", noop).Compensate(nothing)
+		}))
+		store := &torn{Store: sagamem.New()}
+		e := run(t, store, saga.Register(d))
+		id := start(t, d, e, "k", 1)
+		if err := e.Wait(t.Context(), id); err != nil || !slices.Equal(attempts, []int{1, 1}) {
+			t.Errorf("got %v after attempts %v, want nil after 1 and 1", err, attempts)
+		}
+		log, _ := e.History(t.Context(), id, 0, 0)
+		if len(log) != 3 {
+			t.Errorf("got %d entries, want start and two ends", len(log))
 		}
 		e.end(t)
 	})
