@@ -1,0 +1,84 @@
+package grpcclient
+
+import (
+	"context"
+	"crypto/rand"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/backstay-go/backstay"
+)
+
+// exchange is what all attempts of one call share.
+type exchange struct {
+	c      *Client
+	known  *known
+	caller context.Context
+	opts   []grpc.CallOption // without those that are called when the call ends
+	finish []func(error)     // these
+	op     backstay.Operation
+	said   choice // by the call options, the table and the .proto
+	repeat bool   // the call may be made more than once
+}
+
+// prepare settles what is known before the first attempt. No call is hedged until [unary] has looked at
+// its reply.
+func (x *exchange) prepare(method string, cc *grpc.ClientConn, opts []grpc.CallOption, stream bool) (backstay.CallInfo, error) {
+	c := x.c
+	x.known = c.method(method)
+	x.opts, x.finish = withoutFinish(opts)
+	x.said = x.known.choose(opts)
+	target := ""
+	if cc != nil {
+		target = cc.Target()
+	}
+	info := backstay.CallInfo{
+		Name: x.known.name, Key: c.settings.keyBy(target, method), Attempts: x.said.attempts, Repeat: backstay.No, Holds: stream,
+	}
+	x.repeat = x.said.repeat == backstay.Yes
+	if x.known.repeat == backstay.Yes { // by what the method is; what the caller says of one call does not make it safe
+		return info, nil
+	}
+	op, err := backstay.TakeOperation(x.caller)
+	if err != nil {
+		return info, err
+	}
+	if !c.settings.trustKeys && op == (backstay.Operation{}) {
+		return info, nil
+	}
+	x.op = op
+	own := hasKey(x.caller)
+	if own {
+		x.op.Key = ""
+	} else if x.op.Key == "" && c.settings.makeKeys && !stream {
+		x.op.Key = rand.Text()
+	}
+	if x.said.repeat == backstay.Unsaid && c.settings.trustKeys && (own || x.op.Key != "") {
+		x.repeat = true
+	}
+	return info, nil
+}
+
+// hasKey reports whether the caller sends an idempotency key of its own.
+func hasKey(ctx context.Context) bool {
+	return len(metadata.ValueFromOutgoingContext(ctx, idempotencyKey)) > 0
+}
+
+// withoutFinish takes grpc.OnFinish out of the options: it is for the end of the call, and would be called for each attempt.
+func withoutFinish(opts []grpc.CallOption) (rest []grpc.CallOption, finish []func(error)) {
+	for i, o := range opts {
+		if _, ok := o.(grpc.OnFinishCallOption); ok {
+			rest = append(make([]grpc.CallOption, 0, len(opts)), opts[:i]...)
+			for _, o := range opts[i:] {
+				if f, ok := o.(grpc.OnFinishCallOption); ok {
+					finish = append(finish, f.OnFinish)
+				} else {
+					rest = append(rest, o)
+				}
+			}
+			return rest, finish
+		}
+	}
+	return opts, nil
+}

@@ -1,0 +1,213 @@
+package grpcclient
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/backstay-go/backstay"
+)
+
+// stream is a grpc.ClientStream through the policies. A goroutine makes the call (run) until the attempt is judged: by its first message, or by its end. It
+// and the caller take turns: it says that a stream stands, or that the call is over; the caller says what was received. From the judgement on the
+// caller's methods go straight to gRPC's stream.
+type stream struct {
+	exchange
+	desc     *grpc.StreamDesc
+	method   string
+	cc       *grpc.ClientConn
+	streamer grpc.Streamer
+
+	events    chan event                    // from run; has room for all that nobody waits for
+	current   atomic.Pointer[streamAttempt] // the latest that stands
+	live      atomic.Pointer[streamAttempt] // the one that was judged to be good
+	committed atomic.Bool                   // headers or the context were handed out: no further attempt
+
+	first sync.Mutex // held by who waits for the first message or the headers; taken before mu
+	final error      // how the call ended; guarded by first
+
+	mu     sync.Mutex
+	req    any  // the request of a server stream, to be sent again; guarded by mu, as is all below
+	sent   bool // there is one
+	closed bool // and no more
+}
+
+// event is what run tells.
+type event struct {
+	over     bool // the call is; else another stream stands
+	err      error
+	plain    bool // err is that of the last attempt, as it was
+	panicked any
+}
+
+// Stream makes a stream through the policies: it is a grpc.StreamClientInterceptor.
+func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	s := &stream{exchange: exchange{c: c, caller: ctx}, desc: desc, method: method, cc: cc, streamer: streamer, events: make(chan event, 2)}
+	info, err := s.prepare(method, cc, opts, true)
+	if err != nil {
+		err = asStatus(err, ctx)
+		s.finished(err)
+		return nil, err
+	}
+	go s.run(ctx, info)
+	if e := s.wait(); e.over {
+		if e.err != nil {
+			return nil, e.err
+		}
+		if s.live.Load() == nil {
+			return nil, status.Error(codes.Internal, "grpcclient: a policy returned no stream")
+		}
+	}
+	return s, nil
+}
+
+// run makes the call. Whatever a policy does, it says so.
+func (s *stream) run(ctx context.Context, info backstay.CallInfo) {
+	e := event{over: true, err: status.Error(codes.Internal, "grpcclient: a policy has ended its goroutine")}
+	defer func() {
+		if e.err != nil {
+			e.panicked = recover()
+			s.finished(e.err)
+		}
+		s.events <- e
+	}()
+	e.err, e.plain = s.settle(s.c.pipeline.Handle(ctx, info, s))
+}
+
+// settle takes in how the call ended.
+func (s *stream) settle(out backstay.Outcome) (err error, plain bool) {
+	s.mu.Lock()
+	s.req = nil
+	s.mu.Unlock()
+	if out.Err != nil {
+		a := s.current.Load()
+		return asStatus(out.Err, s.caller), a != nil && same(out.Err, a.err)
+	}
+	switch v := out.Value.(type) {
+	case *streamAttempt:
+		s.live.Store(v)
+	case grpc.ClientStream: // a fallback's
+		s.live.Store(&streamAttempt{inner: v})
+	default:
+		return asStatus(fmt.Errorf("%w: want grpc.ClientStream, a policy returned %T", backstay.ErrType, out.Value), s.caller), false
+	}
+	return nil, false
+}
+
+// wait returns what run says next.
+func (s *stream) wait() event {
+	e := <-s.events
+	if e.panicked != nil {
+		panic(e.panicked)
+	}
+	return e
+}
+
+// finished calls grpc.OnFinish of the caller's, once.
+func (s *stream) finished(err error) {
+	s.mu.Lock()
+	all := s.finish
+	s.finish = nil
+	s.mu.Unlock()
+	for _, f := range all {
+		f(err)
+	}
+}
+
+// RecvMsg implements grpc.ClientStream.
+func (s *stream) RecvMsg(m any) error {
+	if a := s.live.Load(); a != nil {
+		return a.inner.RecvMsg(m)
+	}
+	s.first.Lock()
+	defer s.first.Unlock()
+	if a := s.live.Load(); a != nil {
+		return a.inner.RecvMsg(m)
+	}
+	for s.final == nil {
+		a := s.current.Load()
+		err := a.inner.RecvMsg(m)
+		if a.heard(err); s.next(err) {
+			return err
+		}
+	}
+	return s.final
+}
+
+// Header implements grpc.ClientStream.
+func (s *stream) Header() (metadata.MD, error) {
+	if a := s.live.Load(); a != nil {
+		return a.inner.Header()
+	}
+	s.first.Lock()
+	defer s.first.Unlock()
+	for s.live.Load() == nil && s.final == nil {
+		a := s.current.Load()
+		if md, err := a.inner.Header(); md != nil {
+			s.committed.Store(true)
+			return md, err
+		}
+		err := a.inner.RecvMsg(&emptypb.Empty{}) // it has ended without headers, so this is its status
+		if a.heard(err); s.next(err) {
+			break
+		}
+	}
+	if a := s.live.Load(); a != nil {
+		return a.inner.Header()
+	}
+	return nil, nil
+}
+
+// next waits for what follows the first word of an attempt, which was err. ok: it was the last, and good.
+func (s *stream) next(err error) (ok bool) {
+	e := s.wait()
+	switch {
+	case !e.over:
+		return false
+	case e.err == nil:
+		return true
+	case e.plain && err != nil && err != io.EOF:
+		s.final = err // as an interceptor inside this one may have put it
+	default:
+		s.final = e.err
+	}
+	return false
+}
+
+// SendMsg implements grpc.ClientStream.
+func (s *stream) SendMsg(m any) error {
+	if s.replays() && s.live.Load() == nil {
+		s.mu.Lock()
+		s.req, s.sent = m, true
+		s.mu.Unlock()
+	}
+	return s.current.Load().inner.SendMsg(m)
+}
+
+// CloseSend implements grpc.ClientStream.
+func (s *stream) CloseSend() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	return s.current.Load().inner.CloseSend()
+}
+
+// Context implements grpc.ClientStream. As without this package, no further attempt is made once it has been called.
+func (s *stream) Context() context.Context {
+	s.committed.Store(true)
+	return s.current.Load().inner.Context()
+}
+
+// Trailer implements grpc.ClientStream.
+func (s *stream) Trailer() metadata.MD { return s.current.Load().inner.Trailer() }
+
+// replays reports whether the stream can be opened again after it has stood: one request, and the server sends.
+func (s *stream) replays() bool { return s.repeat && s.c.repeats && !s.desc.ClientStreams }
