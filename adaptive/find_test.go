@@ -46,6 +46,9 @@ func TestFindsCapacity(t *testing.T) {
 		{200, 800, 0},
 		{10, 200, 100}, // the first calls queue already, and their time is no baseline
 	} {
+		if testing.Short() && c.workers > 10 {
+			continue
+		}
 		synctest.Test(t, func(t *testing.T) {
 			workers := c.workers
 			s := startServer(t, workers, 100000, 10*time.Millisecond)
@@ -92,6 +95,9 @@ func TestBaselineShift(t *testing.T) {
 		workers int
 		at      time.Duration
 	}{{10, 21 * time.Second}, {30, 21 * time.Second}, {30, 23700 * time.Millisecond}, {200, 22300 * time.Millisecond}} {
+		if testing.Short() && c.workers > 10 {
+			continue
+		}
 		synctest.Test(t, func(t *testing.T) {
 			s := startServer(t, c.workers, 100000, 10*time.Millisecond)
 			l := adaptive.New(adaptive.Config{})
@@ -122,6 +128,9 @@ func TestBaselineShift(t *testing.T) {
 // when each takes the others' queue for its baseline.
 func TestSharedOverload(t *testing.T) {
 	for clients, most := range map[int]time.Duration{5: 40 * time.Millisecond, 20: 80 * time.Millisecond, 100: 500 * time.Millisecond} {
+		if testing.Short() && clients != 5 {
+			continue
+		}
 		synctest.Test(t, func(t *testing.T) {
 			const capacity, end = 3000, 40
 			s := startServer(t, capacity/100, 100000, 10*time.Millisecond)

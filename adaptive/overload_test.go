@@ -194,6 +194,9 @@ func chain(p backstay.Policy) *backstay.Pipeline { return backstay.Chain(p) }
 func TestStall(t *testing.T) {
 	for _, rate := range []float64{240, 280} {
 		for seed := range uint64(3) {
+			if testing.Short() && seed > 0 {
+				break
+			}
 			none := storm(t, seed, rate, func() backstay.Policy { return nil })
 			ours := storm(t, seed, rate, func() backstay.Policy { return adaptive.New(adaptive.Config{Min: *minimum}) })
 			t.Logf("%v/s, seed %d: recovery %d s (without: %d), goodput before %.4f (%.4f), from 35 s on %.4f (%.4f), amplification %.2f (%.2f)", rate, seed,
