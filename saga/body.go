@@ -38,14 +38,6 @@ func (o *op) transactional() bool {
 	return o.n.txKind != "" && (!o.undoing() || o.n.txUndo)
 }
 
-// policy returns the options of the op's present direction.
-func (o *op) policy() *options {
-	if o.undoing() {
-		return &o.n.back
-	}
-	return &o.n.act
-}
-
 // spawn runs one attempt on a goroutine of its own.
 func (t *task) spawn(o *op) {
 	ctx, cancel := context.WithCancelCause(t.life)

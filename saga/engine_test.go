@@ -202,7 +202,9 @@ func TestKeyTTL(t *testing.T) {
 		store := sagamem.New()
 		e := run(t, store, saga.Register(d))
 		id := start(t, d, e, "k", 1)
-		err := e.Wait(t.Context(), id)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
+		defer cancel()
+		err := e.Wait(ctx, id)
 		in, _ := e.Get(t.Context(), id)
 		if err == nil || in.State != saga.ParkedFwd || attempts < 3 {
 			t.Errorf("got %v, state %s after %d attempts, want it parked after 3 or more", err, in.State, attempts)

@@ -1,5 +1,7 @@
 package saga
 
+import "slices"
+
 // next lists the ops that may begin (or begin again) and have no durable intent yet, in the order
 // of the graph, and reports whether the walk has come to its end: everything done, or everything undone.
 func (r *run) next() (begin []*op, end bool) {
@@ -72,8 +74,8 @@ func (r *run) forwardNode(n *node, f *frame, emit func(*op)) bool {
 
 // backward walks s from its end and reports whether it is undone.
 func (r *run) backward(s *seq, f *frame, emit func(*op)) bool {
-	for i := len(s.nodes) - 1; i >= 0; i-- {
-		if !r.backwardNode(s.nodes[i], f, emit) {
+	for _, n := range slices.Backward(s.nodes) {
+		if !r.backwardNode(n, f, emit) {
 			return false
 		}
 	}

@@ -30,7 +30,6 @@ type task struct {
 	state   State // as last told to the observer
 	cause   error // why the saga turned round, as it was in this process
 	stopped error // what parked it
-	out     *Error
 }
 
 // ended is the end of a body.
