@@ -69,6 +69,7 @@ type linter struct {
 	findings []Finding
 	retry    *Description   // the nearest retry outside the current policy
 	retries  int            // how many there are
+	hedged   bool           // a hedge stands outside
 	total    *Description   // the timeout outside every retry and hedge
 	outside  []*Description // breakers and limits that no retry has been seen outside of
 	breakers []*Description
@@ -92,6 +93,7 @@ func (l *linter) walk(all []Description) {
 				l.breakers = append(l.breakers, d)
 			}
 		case "hedge":
+			l.hedged = true
 			if d.Unsafe {
 				l.add("hedge-unsafe", "%v hedges calls that nobody has marked as repeatable; two of them will run at the same time", d)
 			}
@@ -108,6 +110,9 @@ func (l *linter) onRetry(d *Description) {
 	l.retries++
 	if l.retries == 2 {
 		l.add("nested-retry", "a retry inside a retry: their attempts would multiply, so the inner one makes a single attempt; keep one")
+	}
+	if l.hedged {
+		l.add("retry-inside-hedge", "a retry inside a hedge: only the attempt that is first to get there is repeated; put the hedge inside the retry")
 	}
 	for _, o := range l.outside {
 		switch o.Kind {

@@ -38,7 +38,7 @@
 //	hedge             a round of the retry is one hedged call
 //	bulkhead          or adaptive limit: outside the breaker, so that a full one costs no probe
 //	ratelimit
-//	breaker           sees every attempt and every timeout
+//	breaker           sees each attempt, timed-out ones included
 //	timeout           each attempt
 //
 // Package standard is this order with numbers that can be used unread.
