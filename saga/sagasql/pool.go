@@ -80,7 +80,7 @@ func (p *pool) release(c *pinned, err error) {
 	}
 	p.mu.Unlock()
 	if c != nil {
-		c.giveBack()
+		_ = c.giveBack() // a connection that cannot be reset is dropped
 	}
 }
 
@@ -169,7 +169,7 @@ func (c *pinned) giveBack() error {
 // drop makes the pool throw the connection away, so that nobody gets one with
 // the engine's settings.
 func (c *pinned) drop() {
-	c.conn.Raw(func(any) error { return driver.ErrBadConn })
+	_ = c.conn.Raw(func(any) error { return driver.ErrBadConn })
 	c.conn.Close()
 }
 

@@ -98,7 +98,6 @@ func (s *Store) commitAtOnce(ctx context.Context, batch []saga.Checkpoint, at []
 			for _, i := range at {
 				mail, err := s.record(ctx, tx, &batch[i])
 				if errors.Is(err, saga.ErrFenced) {
-					err = nil
 					if out[i], err = s.settle(ctx, tx, &batch[i]); err != nil {
 						return err
 					}

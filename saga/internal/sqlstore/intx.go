@@ -70,7 +70,7 @@ func rolledBack(err error) error {
 func (s *Store) fence(ctx context.Context, c Conn, at saga.Fence) error {
 	const where = " WHERE id = ? AND epoch = ? AND seq = ?"
 	args := []any{at.ID, at.Epoch, at.Seq}
-	found := false
+	var found bool
 	var err error
 	if s.d == sqldialect.SQLite {
 		// A write, so that the transaction has the file from here on.
@@ -134,7 +134,8 @@ func (s *Store) Lock(ctx context.Context, at saga.Fence, resource string) error 
 		// By epoch alone: other branches of the same owner may write
 		// checkpoints meanwhile.
 		var n int64
-		found, err := false, error(nil)
+		var found bool
+		var err error
 		if s.d == sqldialect.SQLite {
 			n, err = tx.Exec(ctx, "UPDATE saga_run SET seq = seq WHERE id = ? AND epoch = ?", at.ID, at.Epoch)
 			found = n > 0

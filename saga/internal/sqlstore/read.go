@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,7 @@ func scanEntry(r Rows, before ...any) (saga.Entry, error) {
 	var e saga.Entry
 	var event, op, next string
 	var delay, when int64
-	dest := append(before, &e.Seq, &e.Epoch, &event, &e.Step, &op, &e.Verb, &e.Attempt, &e.Data, &e.Note, &e.Actor, &delay, &next, &when)
+	dest := append(slices.Clip(before), &e.Seq, &e.Epoch, &event, &e.Step, &op, &e.Verb, &e.Attempt, &e.Data, &e.Note, &e.Actor, &delay, &next, &when)
 	if err := r.Scan(dest...); err != nil {
 		return e, err
 	}

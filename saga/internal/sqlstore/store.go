@@ -111,7 +111,7 @@ func inTx(ctx context.Context, b interface {
 func rollback(ctx context.Context, tx Tx) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	tx.Rollback(ctx)
+	_ = tx.Rollback(ctx) // a connection that cannot roll back is gone, and its transaction too
 }
 
 // pause waits for a random time below 2^attempt milliseconds, at most 250 ms,
