@@ -21,8 +21,14 @@ import (
 
 // The acceptance cases of the engine on every SQL store.
 func TestEngine(t *testing.T) {
-	sagadb.Each(t, func(t *testing.T, d sqldialect.Dialect) { sagatest.TestEngine(t, sqlKit(d)) })
-	t.Run("pgx", func(t *testing.T) { sagatest.TestEngine(t, pgxKit()) })
+	sagadb.Each(t, func(t *testing.T, d sqldialect.Dialect) {
+		t.Parallel() // the cases wait more than they work
+		sagatest.TestEngine(t, sqlKit(d))
+	})
+	t.Run("pgx", func(t *testing.T) {
+		t.Parallel()
+		sagatest.TestEngine(t, pgxKit())
+	})
 }
 
 var tables = []string{"saga_instance", "saga_run", "saga_node", "saga_log", "saga_mail", "saga_lock", "saga_def", "saga_guard"}

@@ -76,9 +76,11 @@ func pgxStore(t *testing.T) *sagapgx.Store {
 // eachStore runs fn on every store there is for SQL.
 func eachStore(t *testing.T, fn func(t *testing.T, open func(t *testing.T) saga.Store)) {
 	sagadb.Each(t, func(t *testing.T, d sqldialect.Dialect) {
+		t.Parallel() // the cases wait more than they work
 		fn(t, func(t *testing.T) saga.Store { return sqlStore(t, d) })
 	})
 	t.Run("pgx", func(t *testing.T) {
+		t.Parallel()
 		fn(t, func(t *testing.T) saga.Store { return pgxStore(t) })
 	})
 }

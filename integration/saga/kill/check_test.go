@@ -92,8 +92,11 @@ func (c *campaign) log(ctx context.Context, id string) error {
 		case "paid":
 			signals++
 		case "reserve", "pay", "pack.box/box", "pack.label/label", "ship":
-			if err := json.Unmarshal(e.Data, &v); err != nil || v != "result of "+id+"/"+e.Step {
-				return fmt.Errorf("logged result of %s is %q, %v", e.Step, e.Data, err)
+			if err := json.Unmarshal(e.Data, &v); err != nil {
+				return fmt.Errorf("logged result of %s: %w", e.Step, err)
+			}
+			if v != "result of "+id+"/"+e.Step {
+				return fmt.Errorf("logged result of %s is %q", e.Step, v)
 			}
 		}
 	}
