@@ -73,10 +73,10 @@ func main() {
 	dsn := flag.String("dsn", "postgres://postgres@127.0.0.1:5432/postgres?sslmode=disable", "where PostgreSQL is")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *dsn); err != nil {
+	err := run(ctx, *dsn)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "saga-postgres:", err)
-		stop()
 		os.Exit(1)
 	}
 }
