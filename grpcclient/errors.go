@@ -3,6 +3,7 @@ package grpcclient
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -74,9 +75,10 @@ func Status(err error) *status.Status {
 		return exhausted(e)
 	case *backstay.Rejected:
 		return status.New(refusal(e), e.Error())
-	case interface{ Unwrap() []error }: // of attempts beside each other, or of a wait that a context ended; the first counts
-		for _, in := range e.Unwrap() {
-			return withText(Status(in), err.Error())
+	case interface{ Unwrap() []error }: // of attempts beside each other, or of a refusal and the end of the wait for it
+		if all := e.Unwrap(); len(all) > 0 {
+			i := max(0, slices.IndexFunc(all, func(in error) bool { return !errors.Is(in, backstay.ErrRejected) }))
+			return withText(Status(all[i]), err.Error())
 		}
 	}
 	switch {
@@ -84,6 +86,8 @@ func Status(err error) *status.Status {
 		return status.New(codes.Canceled, err.Error())
 	case errors.Is(err, context.DeadlineExceeded):
 		return status.New(codes.DeadlineExceeded, err.Error())
+	case errors.Is(err, retry.ErrBudget):
+		return status.New(codes.ResourceExhausted, err.Error())
 	case errors.Is(err, backstay.ErrType):
 		return status.New(codes.Internal, err.Error())
 	}

@@ -103,10 +103,11 @@ func (m Methods) Validate() error {
 		if e.Attempts < 0 {
 			add(".Attempts is %d; it must not be negative", e.Attempts)
 		}
-		for field, names := range map[string][]string{"RetryOn": e.RetryOn, "FailOn": e.FailOn} {
-			if _, err := parseCodes(names); err != nil {
-				add(".%s: %w", field, err)
-			}
+		if _, err := parseCodes(e.RetryOn); err != nil {
+			add(".RetryOn: %w", err)
+		}
+		if _, err := parseCodes(e.FailOn); err != nil {
+			add(".FailOn: %w", err)
 		}
 	}
 	return errors.Join(errs...)

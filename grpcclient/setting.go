@@ -1,6 +1,9 @@
 package grpcclient
 
-import "github.com/backstay-go/backstay"
+import (
+	"github.com/backstay-go/backstay"
+	"github.com/backstay-go/backstay/breaker"
+)
 
 // setting changes a client's settings. It stands among the policies of [New] and does nothing as one.
 type setting func(*settings)
@@ -32,4 +35,17 @@ func TrustKeys() backstay.Policy { return setting(func(s *settings) { s.trustKey
 // IdempotencyKeys gives each unary call that is not repeatable and has no key a random one, the same for its attempts, and trusts it as [TrustKeys] does.
 func IdempotencyKeys() backstay.Policy {
 	return setting(func(s *settings) { s.makeKeys, s.trustKeys = true, true })
+}
+
+// PerTarget returns a policy that has a breaker for each key, which is the target unless [KeyBy] says otherwise: [backstay.Keyed] with its defaults. The
+// breakers are named by their key.
+func PerTarget(c breaker.Config) *backstay.Keyed[*breaker.Breaker] {
+	if err := c.Validate(); err != nil {
+		panic(err)
+	}
+	return backstay.NewKeyed(backstay.KeyedConfig{}, func(key string) *breaker.Breaker {
+		own := c
+		own.Name = key
+		return breaker.New(own)
+	})
 }
