@@ -22,24 +22,24 @@ func TestConfigsAsJSON(t *testing.T) {
 		set, empty any
 		text       string
 	}{
-		{&natspub.Config{Topics: []string{"a"}, AckWait: 1500 * time.Millisecond}, &natspub.Config{}, `{"topics":["a"],"ack_wait":"1.5s"}`},
+		{&natspub.Config{Topics: []string{"a"}, AckWait: 1500 * time.Millisecond}, &natspub.Config{}, `{"topics":["a"],"ackWait":"1.5s"}`},
 		{&kafkapub.Config{Topics: []string{"a"}}, &kafkapub.Config{}, `{"topics":["a"]}`},
 		{&watermillpub.Config{Concurrency: 3}, &watermillpub.Config{}, `{"concurrency":3}`},
 		{
 			&amqppub.Config{Exchange: "x", Queues: []string{"q"}, MaxMessage: 1, Wait: time.Second, Heartbeat: time.Minute, Name: "n"}, &amqppub.Config{},
-			`{"exchange":"x","queues":["q"],"max_message":1,"wait":"1s","heartbeat":"1m0s","name":"n"}`,
+			`{"exchange":"x","queues":["q"],"maxMessage":1,"wait":"1s","heartbeat":"1m0s","name":"n"}`,
 		},
 		{
 			&redispub.Config{MaxLen: 1, Existing: true, Producer: "p", Replicas: 2, ReplicaWait: time.Second, MaxMessage: 3, Wait: 2 * time.Second, Streams: []string{"s"}}, &redispub.Config{},
-			`{"max_len":1,"existing":true,"producer":"p","replicas":2,"replica_wait":"1s","max_message":3,"wait":"2s","streams":["s"]}`,
+			`{"maxLen":1,"existing":true,"producer":"p","replicas":2,"replicaWait":"1s","maxMessage":3,"wait":"2s","streams":["s"]}`,
 		},
 		{
 			&consumer.Config{Lanes: 2, Attempts: 3, Wait: time.Second, MaxWait: time.Minute, Timeout: -1, Grace: time.Second}, &consumer.Config{},
-			`{"lanes":2,"attempts":3,"wait":"1s","max_wait":"1m0s","timeout":"-1ns","grace":"1s"}`,
+			`{"lanes":2,"attempts":3,"wait":"1s","maxWait":"1m0s","timeout":"-1ns","grace":"1s"}`,
 		},
 		{
 			&webhookpub.Config{Endpoint: webhookpub.Endpoint{URL: "https://h/"}, PlainHTTP: true, Timeout: time.Second, Concurrency: 4}, &webhookpub.Config{},
-			`{"endpoint":{"url":"https://h/"},"plain_http":true,"timeout":"1s","concurrency":4}`,
+			`{"endpoint":{"url":"https://h/"},"plainHttp":true,"timeout":"1s","concurrency":4}`,
 		},
 	} {
 		name := reflect.TypeOf(c.set).Elem().String()

@@ -12,7 +12,7 @@ import (
 type data struct {
 	Exchange   string   `json:"exchange,omitempty"`
 	Queues     []string `json:"queues,omitempty"`
-	MaxMessage int      `json:"max_message,omitempty"`
+	MaxMessage int      `json:"maxMessage,omitempty"`
 	Wait       text     `json:"wait,omitzero"`
 	Heartbeat  text     `json:"heartbeat,omitzero"`
 	Name       string   `json:"name,omitempty"`

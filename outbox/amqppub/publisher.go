@@ -60,7 +60,7 @@ type Config struct {
 	Queues []string `json:"queues,omitempty"`
 
 	// MaxMessage is the largest payload, in bytes. Default 16 MiB, RabbitMQ 4's own limit; a broker that says a lower one is believed.
-	MaxMessage int `json:"max_message,omitempty"`
+	MaxMessage int `json:"maxMessage,omitempty"`
 
 	// Wait bounds dialling, one write to the connection, and the wait for a batch's confirms. Default 5 s. The context's
 	// deadline applies besides.

@@ -53,7 +53,7 @@ type Config struct {
 	// Wait is the pause after the first failure; it doubles with each further one up to MaxWait, and is jittered down to
 	// half. Defaults 100 ms and 10 s.
 	Wait    time.Duration `json:"wait,omitempty"`
-	MaxWait time.Duration `json:"max_wait,omitempty"`
+	MaxWait time.Duration `json:"maxWait,omitempty"`
 
 	// Timeout bounds one try. Default 30 s; negative: none.
 	Timeout time.Duration `json:"timeout,omitempty"`

@@ -35,7 +35,7 @@ var (
 // APIError is JetStream's own refusal. The message was not stored.
 type APIError struct {
 	Code    int    `json:"code"`     // in the manner of HTTP
-	ErrCode int    `json:"err_code"` // JetStream's number for the error
+	ErrCode int    `json:"err_code"` //nolint:tagliatelle // JetStream's number for the error, and its name
 	Text    string `json:"description"`
 }
 

@@ -11,7 +11,7 @@ import (
 // data is the part of a Config that goes into files.
 type data struct {
 	Topics  []string `json:"topics,omitempty"`
-	AckWait text     `json:"ack_wait,omitzero"`
+	AckWait text     `json:"ackWait,omitzero"`
 }
 
 func (c Config) data() data {

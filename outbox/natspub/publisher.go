@@ -52,7 +52,7 @@ type Config struct {
 
 	// AckWait bounds the wait for the confirmations of a batch, apart from the context's deadline. Default 5 s, the client's own default;
 	// negative: the context's deadline alone.
-	AckWait time.Duration `json:"ack_wait,omitempty"`
+	AckWait time.Duration `json:"ackWait,omitempty"`
 
 	// Events writes messages as CloudEvents. Default: the message's id in Nats-Msg-Id, its key in Backstay-Key, its content type
 	// in Content-Type.

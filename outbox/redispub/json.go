@@ -10,12 +10,12 @@ import (
 
 // data is the part of a Config that goes into files.
 type data struct {
-	MaxLen      int64    `json:"max_len,omitempty"`
+	MaxLen      int64    `json:"maxLen,omitempty"`
 	Existing    bool     `json:"existing,omitempty"`
 	Producer    string   `json:"producer,omitempty"`
 	Replicas    int      `json:"replicas,omitempty"`
-	ReplicaWait text     `json:"replica_wait,omitzero"`
-	MaxMessage  int      `json:"max_message,omitempty"`
+	ReplicaWait text     `json:"replicaWait,omitzero"`
+	MaxMessage  int      `json:"maxMessage,omitempty"`
 	Wait        text     `json:"wait,omitzero"`
 	Streams     []string `json:"streams,omitempty"`
 }

@@ -46,7 +46,7 @@ type Config struct {
 	Stream func(*outbox.Message) string `json:"-"`
 
 	// MaxLen trims streams to about that many entries (MAXLEN ~). Default 0: never. Trimmed entries are gone, read or not.
-	MaxLen int64 `json:"max_len,omitempty"`
+	MaxLen int64 `json:"maxLen,omitempty"`
 
 	// Existing refuses to make a stream that does not exist (NOMKSTREAM, Redis 6.2).
 	Existing bool `json:"existing,omitempty"`
@@ -59,10 +59,10 @@ type Config struct {
 	Replicas int `json:"replicas,omitempty"`
 
 	// ReplicaWait is how long to wait for them. Default 1 s.
-	ReplicaWait time.Duration `json:"replica_wait,omitempty"`
+	ReplicaWait time.Duration `json:"replicaWait,omitempty"`
 
 	// MaxMessage is the largest payload, in bytes. Default 512 MiB, the server's proto-max-bulk-len.
-	MaxMessage int `json:"max_message,omitempty"`
+	MaxMessage int `json:"maxMessage,omitempty"`
 
 	// Wait bounds one batch, apart from the context's deadline. Default 5 s.
 	Wait time.Duration `json:"wait,omitempty"`

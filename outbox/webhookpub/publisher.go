@@ -78,7 +78,7 @@ type Config struct {
 	Allow []netip.Prefix `json:"allow,omitempty"`
 
 	// PlainHTTP allows URLs with http. Default: https only.
-	PlainHTTP bool `json:"plain_http,omitempty"`
+	PlainHTTP bool `json:"plainHttp,omitempty"`
 
 	// Timeout bounds one request, apart from the context's deadline. Default 10 s.
 	Timeout time.Duration `json:"timeout,omitempty"`
