@@ -7,22 +7,25 @@ import (
 	"time"
 
 	"github.com/backstay-go/backstay/outbox"
+	"golang.org/x/sync/semaphore"
 )
 
 // slow is a broker's client that confirms after 5 ms and has at most 100 messages on their way.
 type slow struct {
 	*counter
-	window chan struct{} // holds the one window of 100 that is on its way
-	open   chan struct{} // closed when the broker begins to take messages
+	window *semaphore.Weighted // of 100
+	open   chan struct{}       // closed when the broker begins to take messages
 }
 
 func (s slow) Publish(_ context.Context, batch []*outbox.Message, result []error) {
 	<-s.open
 	for first := 0; first < len(batch); first += 100 {
 		n := min(100, len(batch)-first)
-		s.window <- struct{}{}
+		if err := s.window.Acquire(context.Background(), int64(n)); err != nil {
+			panic(err) // its context has no end
+		}
 		time.Sleep(5 * time.Millisecond)
-		<-s.window
+		s.window.Release(int64(n))
 		s.add(n)
 	}
 	clear(result)
@@ -42,7 +45,7 @@ func BenchmarkOutboxRelays(b *testing.B) {
 				broker := make(chan struct{})
 				running := make([]*outbox.Relay, relays)
 				for i := range running {
-					running[i] = outbox.NewRelay(box.Source(pool), slow{c, make(chan struct{}, 1), broker}, outbox.RelayConfig{})
+					running[i] = outbox.NewRelay(box.Source(pool), slow{c, semaphore.NewWeighted(100), broker}, outbox.RelayConfig{Batch: 100})
 					go func() { ended <- running[i].Run(ctx) }()
 				}
 				for _, r := range running { // shared out before there is work
