@@ -93,11 +93,7 @@ func (c *Call) Next(ctx context.Context, prev error) *Call {
 // the same pipeline or in one whose function led here. Two retries would multiply their attempts, so the inner one
 // makes a single one. Called before the first attempt, by the goroutine that runs it.
 func (c *Call) BeginRetry() bool {
-	if c.retrying.Load() {
-		return false
-	}
-	c.retrying.Store(true)
-	return true
+	return c.retrying.CompareAndSwap(false, true)
 }
 
 // Emit tells the call's observer and own of e, filling in the call's name, key and attempt where e leaves
