@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,9 @@ type Box struct {
 	meta  string
 	sched string
 	parts atomic.Int64
+
+	mu     sync.Mutex
+	opened []*sql.DB // by Source; guarded by mu
 }
 
 // New returns a box. At most one Config may be given; New panics with its Validate error. Config.Hints is not used: hints go
@@ -68,8 +72,16 @@ func DB(pool *pgxpool.Pool) *sql.DB { return stdlib.OpenDBFromPool(pool) }
 // Wake is outboxsql's [outboxsql.Box.Wake].
 func (b *Box) Wake() { b.SQL.Wake() }
 
-// Close is outboxsql's [outboxsql.Box.Close].
-func (b *Box) Close() { b.SQL.Close() }
+// Close waits for a hint that is being sent, two seconds at the most, and ends the Sources made: call it when their relays have returned. The pool stays open.
+func (b *Box) Close() {
+	b.SQL.Close()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, db := range b.opened {
+		db.Close() // always nil: no connection of the pool is in use
+	}
+	b.opened = nil
+}
 
 const now = "(extract(epoch FROM statement_timestamp())*1000000)::bigint"
 

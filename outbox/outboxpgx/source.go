@@ -26,8 +26,12 @@ type Source struct {
 // Source returns the box as its relays see it. A relay needs three connections of the pool, and opens one of its own to listen.
 func (b *Box) Source(pool *pgxpool.Pool) *Source {
 	b.HintThrough(pool)
+	db := DB(pool)
+	b.mu.Lock()
+	b.opened = append(b.opened, db)
+	b.mu.Unlock()
 	return &Source{
-		Source: b.SQL.Source(DB(pool)), box: b, pool: pool,
+		Source: b.SQL.Source(db), box: b, pool: pool,
 		read: "SELECT o.* FROM unnest($1::smallint[], $2::bigint[]) AS s (p, lo) CROSS JOIN LATERAL" +
 			" (SELECT part, id, msg_id, topic, msg_key, content_type, headers, payload, created_at, expires_at FROM " + b.table +
 			" WHERE part = s.p AND id >= s.lo ORDER BY id LIMIT $3) o",
