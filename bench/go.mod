@@ -29,6 +29,7 @@ require (
 	github.com/go-logr/stdr v1.2.2 // indirect
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/google/uuid v1.6.0 // indirect
+	github.com/grpc-ecosystem/go-grpc-middleware/v2 v2.3.4 // indirect
 	github.com/hashicorp/go-cleanhttp v0.5.2 // indirect
 	github.com/influxdata/tdigest v0.0.1 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
@@ -63,6 +64,7 @@ require (
 )
 
 require (
+	github.com/backstay-go/backstay/grpcclient v0.0.0
 	github.com/backstay-go/backstay/outbox/natspub v0.0.0
 	github.com/backstay-go/backstay/saga/sagapgx v0.0.0
 	github.com/bits-and-blooms/bitset v1.24.4 // indirect
