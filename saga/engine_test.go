@@ -560,7 +560,9 @@ func TestTxRolledBack(t *testing.T) {
 		store := &torn{Store: sagamem.New()}
 		e := run(t, store, saga.Register(d))
 		id := start(t, d, e, "k", 1)
-		if err := e.Wait(t.Context(), id); err != nil || !slices.Equal(attempts, []int{1, 1}) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := e.Wait(ctx, id); err != nil || !slices.Equal(attempts, []int{1, 1}) {
 			t.Errorf("got %v after attempts %v, want nil after 1 and 1", err, attempts)
 		}
 		log, _ := e.History(t.Context(), id, 0, 0)
