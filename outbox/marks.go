@@ -1,5 +1,7 @@
 package outbox
 
+import "slices"
+
 import "time"
 
 // marks remembers which number was the newest one read, when. A reading that starts at the mark of one lag ago sees every message whose
@@ -40,9 +42,9 @@ func (m *marks) near(now time.Time) int64 { return m.stood(now.Add(-m.lag)) }
 func (m *marks) far(now time.Time) int64 { return m.stood(now.Add(-30 * m.lag)) }
 
 func (m *marks) stood(at time.Time) int64 {
-	for i := len(m.samples) - 1; i >= 0; i-- {
-		if !m.samples[i].at.After(at) {
-			return m.samples[i].seq
+	for _, v := range slices.Backward(m.samples) {
+		if !v.at.After(at) {
+			return v.seq
 		}
 	}
 	return 0

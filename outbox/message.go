@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"maps"
 	"time"
 )
 
@@ -51,9 +52,7 @@ func (m *Message) Clone() *Message {
 	}
 	if m.Headers != nil {
 		c.Headers = make(map[string]string, len(m.Headers))
-		for k, v := range m.Headers {
-			c.Headers[k] = v
-		}
+		maps.Copy(c.Headers, m.Headers)
 	}
 	return &c
 }

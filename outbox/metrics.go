@@ -69,7 +69,7 @@ func newInstruments(r *Relay) *instruments {
 
 func (t *instruments) close() {
 	if t.watch != nil {
-		t.watch.Unregister()
+		_ = t.watch.Unregister()
 	}
 }
 

@@ -118,7 +118,7 @@ func (r *Relay) putBack(batch []*record) {
 	r.kick.raise()
 }
 
-// send publishes through the policy. A policy that repeats repeats what has failed and is not lost for good.
+// send publishes through the policy. A policy that retries repeats what has failed and is not lost for good.
 func (r *Relay) send(ctx context.Context, batch []*record, errs []error) {
 	messages := make([]*Message, 0, len(batch))
 	index := make([]int, 0, len(batch)) // of messages in batch

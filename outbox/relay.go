@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -81,7 +80,7 @@ func NewRelay(src Source, pub Publisher, cfg RelayConfig) *Relay {
 		r.pipeline = backstay.Chain(cfg.Policy)
 	}
 	if r.log == nil {
-		r.log = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.Level(100)}))
+		r.log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Name != "" {
 		r.log = r.log.With("relay", cfg.Name)

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 )
 
 // Sealer encrypts a payload at enqueue, in place of m.Payload. It must not touch ID, Topic or Key, and may add headers (a key's name).
@@ -43,9 +44,7 @@ func (a AES) Seal(_ context.Context, m *Message) error {
 	rand.Read(sealed)
 	m.Payload = gcm.Seal(sealed, sealed, m.Payload, a.bound(m))
 	headers := make(map[string]string, len(m.Headers)+1)
-	for k, v := range m.Headers {
-		headers[k] = v
-	}
+	maps.Copy(headers, m.Headers)
 	headers[KeyHeader] = a.Current
 	m.Headers = headers
 	return nil

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -144,7 +145,7 @@ func (r *Relay) settleDone(work context.Context) (more bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err != nil {
-		b.done = append(done[:len(done):len(done)], b.done...)
+		b.done = append(slices.Clip(done), b.done...)
 		return false, err
 	}
 	b.counts.Duplicates += int64(len(done) - got.Deleted)
@@ -179,7 +180,7 @@ func (r *Relay) settleParks(work context.Context) error {
 		b.mu.Lock()
 		switch {
 		case err != nil:
-			b.parks = append(parks[:len(parks):len(parks)], b.parks...)
+			b.parks = append(slices.Clip(parks), b.parks...)
 			b.mu.Unlock()
 			return err
 		case len(got.Fenced) > 0:

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -59,9 +60,7 @@ func Inject(ctx context.Context, m *Message) {
 		}
 	}
 	headers := make(carrier, len(m.Headers)+2)
-	for k, v := range m.Headers {
-		headers[k] = v
-	}
+	maps.Copy(headers, m.Headers)
 	p.Inject(ctx, headers)
 	m.Headers = headers
 }

@@ -300,7 +300,7 @@ func TestReadBehindDeadRows(t *testing.T) {
 				t.Errorf("the plan has a scan or a sort: %s", line)
 			}
 			if i := strings.Index(line, "Buffers: shared"); i >= 0 && n == 0 {
-				for _, f := range strings.Fields(line[i:]) {
+				for f := range strings.FieldsSeq(line[i:]) {
 					for _, kind := range []string{"hit=", "read="} {
 						if v, ok := strings.CutPrefix(f, kind); ok {
 							var k int

@@ -2,7 +2,6 @@ package outboxpub_test
 
 import (
 	"crypto/rand"
-	"errors"
 	"net"
 	"os"
 	"testing"
@@ -43,7 +42,7 @@ func eventually(tb testing.TB, limit time.Duration, ask func() error) {
 	defer timeout.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	err := errors.New("not asked")
+	var err error
 	for {
 		if err = ask(); err == nil {
 			return

@@ -120,7 +120,8 @@ func (p *Publisher) Check(ctx context.Context, _ time.Duration) error {
 	if err != nil {
 		return err
 	}
-	defer conn.CloseDeadline(time.Now().Add(p.config.Wait))
+	until := time.Now().Add(p.config.Wait)
+	defer func() { _ = conn.CloseDeadline(until) }()
 	defer context.AfterFunc(ctx, func() { _ = sock.Close() })()
 
 	var faults []error

@@ -1,9 +1,9 @@
 package kafkapub
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/backstay-go/backstay/outbox"
 	"github.com/backstay-go/backstay/outbox/cloudevents"
@@ -84,7 +84,7 @@ func Decode(r *kgo.Record) (*outbox.Message, error) {
 			m.ID = string(h.Value)
 		case h.Key == headerType:
 			m.ContentType = string(h.Value)
-		case bytes.HasPrefix([]byte(h.Key), []byte(cloudevents.Kafka)):
+		case strings.HasPrefix(h.Key, cloudevents.Kafka):
 			event = true
 		default:
 			if m.Headers == nil {

@@ -31,8 +31,7 @@ func judge(err error) error {
 	if errors.Is(err, redis.Nil) { // NOMKSTREAM
 		return outbox.Unavailable(ErrNoStream)
 	}
-	var answer redis.Error
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[redis.Error](err); ok {
 		return judgeAnswer(err, answer.Error())
 	}
 	var op *net.OpError

@@ -147,12 +147,10 @@ func token(s string) bool {
 
 // judge marks a request that has no answer. The client's own error shows the URL, so only what is inside is kept.
 func judge(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
-	var private *AddressError
-	if errors.As(err, &private) {
+	if private, ok := errors.AsType[*AddressError](err); ok {
 		return private
 	}
 	err = fmt.Errorf("webhookpub: %w", err)

@@ -85,7 +85,7 @@ func Verify(h http.Header, body []byte, tolerance time.Duration, secrets ...stri
 			return fmt.Errorf("webhookpub: %w", err)
 		}
 		want := mac(key, id, stamp, body)
-		for _, given := range strings.Fields(h.Get(headerSignature)) {
+		for given := range strings.FieldsSeq(h.Get(headerSignature)) {
 			text, ok := strings.CutPrefix(given, "v1,")
 			got, err := base64.StdEncoding.DecodeString(text)
 			if ok && err == nil && hmac.Equal(got, want) {
