@@ -44,7 +44,7 @@ func (b *broker) Publish(_ context.Context, batch []*outbox.Message, result []er
 	for i, m := range batch {
 		if _, again := b.at[m.ID]; !again { // as an inbox would recognise it
 			var n int
-			fmt.Sscan(string(m.Payload), &n)
+			_, _ = fmt.Sscan(string(m.Payload), &n)
 			b.at[m.ID] = time.Now()
 			b.seen[m.Key] = append(b.seen[m.Key], n)
 		}
@@ -62,7 +62,9 @@ func run(ctx context.Context, dsn string) error {
 	if _, err := pool.Exec(ctx, "DROP SCHEMA IF EXISTS "+schema+" CASCADE; CREATE SCHEMA "+schema); err != nil {
 		return err
 	}
-	defer pool.Exec(ctx, "DROP SCHEMA "+schema+" CASCADE; DELETE FROM backstay_schema WHERE component = 'outbox/"+schema+".outbox'")
+	defer func() {
+		_, _ = pool.Exec(ctx, "DROP SCHEMA "+schema+" CASCADE; DELETE FROM backstay_schema WHERE component = 'outbox/"+schema+".outbox'")
+	}()
 
 	box := outboxpgx.New(outboxsql.Config{Table: schema + ".outbox", InboxTable: schema + ".inbox"})
 	db := outboxpgx.DB(pool)

@@ -63,7 +63,7 @@ func spansOf(t *testing.T, codes []int, parts ...backstay.Policy) tracetest.Span
 func attr(s tracetest.SpanStub, key string) string {
 	for _, a := range s.Attributes {
 		if string(a.Key) == key {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return ""
