@@ -19,13 +19,28 @@ func (s *Store) InTx(ctx context.Context, at saga.Fence, handle func(Tx) any, bo
 	if err := names(at.ID); err != nil {
 		return saga.Committed{}, err
 	}
+	cp, mail, err := s.inTx(ctx, at, handle, body)
+	if err != nil && cp != nil { // of the commit
+		return s.resolve(ctx, cp, err)
+	}
+	return saga.Committed{Mail: mail}, err
+}
+
+// inTx is InTx up to the answer of the commit: with an error, a checkpoint tells
+// that the commit's outcome is unknown.
+func (s *Store) inTx(ctx context.Context, at saga.Fence, handle func(Tx) any, body func(saga.Tx) (saga.Checkpoint, error)) (*saga.Checkpoint, int64, error) {
+	done, err := s.turn(ctx)
+	if err != nil {
+		return nil, 0, wrap("begin", err)
+	}
+	defer done()
 	tx, err := s.pool.Begin(ctx)
 	if err != nil {
-		return saga.Committed{}, wrap("begin", err)
+		return nil, 0, wrap("begin", err)
 	}
 	defer rollback(ctx, tx)
 	if err := s.fence(ctx, tx, at); err != nil {
-		return saga.Committed{}, rolledBack(err)
+		return nil, 0, rolledBack(err)
 	}
 	cp, err := body(saga.Tx{
 		Handle: handle(tx),
@@ -33,28 +48,28 @@ func (s *Store) InTx(ctx context.Context, at saga.Fence, handle func(Tx) any, bo
 	})
 	if err != nil {
 		if sqldialect.Classify(err).Retry() {
-			return saga.Committed{}, fmt.Errorf("%w: %w", saga.ErrRolledBack, err)
+			return nil, 0, fmt.Errorf("%w: %w", saga.ErrRolledBack, err)
 		}
-		return saga.Committed{}, err
+		return nil, 0, err
 	}
 	if cp.ID != at.ID || cp.Epoch != at.Epoch || cp.Seq != at.Seq {
-		return saga.Committed{}, errors.New("saga store: the checkpoint is not that of the fence")
+		return nil, 0, errors.New("saga store: the checkpoint is not that of the fence")
 	}
 	if err := checkpoint(&cp); err != nil {
-		return saga.Committed{}, err
+		return nil, 0, err
 	}
 	mail, err := s.record(ctx, tx, &cp)
 	if err != nil {
-		return saga.Committed{}, rolledBack(err)
+		return nil, 0, rolledBack(err)
 	}
 	err = tx.Commit(ctx)
 	switch {
 	case err == nil:
-		return saga.Committed{Mail: mail}, nil
+		return &cp, mail, nil
 	case sqldialect.UnknownCommit(err):
-		return s.resolve(ctx, &cp, err)
+		return &cp, 0, err
 	}
-	return saga.Committed{}, rolledBack(err)
+	return nil, 0, rolledBack(err)
 }
 
 // rolledBack marks an error after which a new transaction may succeed.

@@ -20,7 +20,8 @@ import (
 type Store struct {
 	pool   Pool
 	d      sqldialect.Dialect
-	native bool // the driver takes Go slices for arrays; else they go as text
+	native bool          // the driver takes Go slices for arrays; else they go as text
+	line   chan struct{} // where writers of SQLite queue; nil elsewhere
 
 	mu      sync.Mutex
 	orphans []orphan // claims of which the answer was lost; guarded by mu
@@ -29,7 +30,11 @@ type Store struct {
 // New returns a store on pool. native tells that its connections take Go
 // slices for PostgreSQL's arrays.
 func New(pool Pool, d sqldialect.Dialect, native bool) *Store {
-	return &Store{pool: pool, d: d, native: native}
+	s := &Store{pool: pool, d: d, native: native}
+	if d == sqldialect.SQLite {
+		s.line = make(chan struct{}, 1)
+	}
+	return s
 }
 
 // forever is the wake-up of a run that only mail or an operator brings back.
@@ -53,12 +58,18 @@ const attempts = 10
 // engine lends fn an engine connection.
 func (s *Store) engine(ctx context.Context, fn func(EngineConn) error) error {
 	for attempt := 1; ; attempt++ {
+		done, err := s.turn(ctx)
+		if err != nil {
+			return err
+		}
 		c, release, err := s.pool.Engine(ctx)
 		if err != nil {
+			done()
 			return err
 		}
 		err = fn(c)
 		release(err)
+		done()
 		if err == nil || attempt == attempts || !sqldialect.Classify(err).Retry() || !pause(ctx, attempt) {
 			return err
 		}
@@ -74,7 +85,12 @@ func (s *Store) engineTx(ctx context.Context, fn func(Tx) error) error {
 // tx is engineTx on a plain connection.
 func (s *Store) tx(ctx context.Context, fn func(Tx) error) error {
 	for attempt := 1; ; attempt++ {
-		err := inTx(ctx, s.pool, fn)
+		done, err := s.turn(ctx)
+		if err != nil {
+			return err
+		}
+		err = inTx(ctx, s.pool, fn)
+		done()
 		if err == nil || attempt == attempts || !sqldialect.Classify(err).Retry() || !pause(ctx, attempt) {
 			return err
 		}
