@@ -20,8 +20,9 @@ type board struct {
 	tries map[*record]string
 	parks []*parking
 
-	clock  time.Duration // the database's clock less ours
-	counts counts
+	crowded bool          // a partition was not read because too much of it is in hand
+	clock   time.Duration // the database's clock less ours
+	counts  counts
 }
 
 // rules is the part of a relay's config that the board needs.

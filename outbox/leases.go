@@ -86,7 +86,7 @@ func (r *Relay) lease(ctx context.Context) time.Duration {
 	if lost > 0 {
 		r.log.WarnContext(ctx, "outbox: partitions lost", "count", lost)
 	}
-	r.Hint(true)
+	r.look()
 	r.kick.raise()
 	if owned < got.Share {
 		return min(ttl/3, hungry)

@@ -96,7 +96,7 @@ func (p *partition) begin(now time.Time, m *marks, sweep time.Duration) Span {
 	switch {
 	case !now.Before(p.sweepAt):
 		p.pos = 0
-		p.sweepAt = now.Add(sweep)
+		p.sweepAt, p.tailAt = now.Add(sweep), now.Add(m.lag)
 	case !now.Before(p.tailAt):
 		p.pos = min(p.pos, m.far(now))
 		p.tailAt = now.Add(m.lag)

@@ -35,14 +35,19 @@ func (r *Relay) publishLoop(stopping, work context.Context) {
 		b.mu.Lock()
 		batch, until := b.take(time.Now(), size, spare[:0])
 		next := b.next()
-		expired := len(b.done) > 0
+		expired, crowded := len(b.done) > 0, b.crowded && len(batch) > 0
+		if crowded {
+			b.crowded = false
+		}
 		b.mu.Unlock()
+		if crowded {
+			r.look() // there is room again
+		}
 		if expired {
 			r.flush.raise()
 		}
 		if len(batch) > 0 {
 			spare = nil
-			r.wake.raise() // there is room again
 			running.Go(func() {
 				r.publish(stopping, work, batch, until)
 				<-places

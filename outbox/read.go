@@ -53,8 +53,8 @@ func (r *Relay) readLoop(ctx, work context.Context) {
 					pause = idle
 				}
 			default:
-				if more { // pages of nothing but known messages: go past them, but let the publisher get on
-					pause = hotPoll
+				if more { // pages of nothing but known messages: go past them, but let them be published and deleted
+					pause = r.cfg.MinPoll
 				} else {
 					idle = min(idle*2, r.cfg.MaxPoll)
 				}
@@ -117,10 +117,15 @@ func (r *Relay) spans(now time.Time) (spans []Span, epochs []int64, limit int) {
 	if owned == 0 {
 		return nil, nil, 0
 	}
-	// About four batches in memory, two of them read at a time, and never so few of a partition that a page is all known rows.
+	// About four batches wait in memory and eight are published and not yet deleted, at the most; two are read at a time. Reading further ahead of the deletes
+	// would read rows that are known again and again.
 	limit = max(2*r.cfg.Batch/owned, 32)
 	for _, p := range b.parts {
-		if !p.owned || p.draining || p.queued >= 2*limit || p.failing >= maxFailing || !now.Before(p.until) {
+		if !p.owned || p.draining || p.failing >= maxFailing || !now.Before(p.until) {
+			continue
+		}
+		if p.queued >= 2*limit || p.pending >= 4*limit {
+			b.crowded = true
 			continue
 		}
 		spans = append(spans, p.begin(now, &r.marks, r.cfg.Sweep))

@@ -179,6 +179,12 @@ func (r *Relay) Shutdown(ctx context.Context) error {
 	}
 }
 
+// look makes the relay read at once.
+func (r *Relay) look() {
+	r.urgent.Store(true)
+	r.wake.raise()
+}
+
 // Hint tells the relay that a message has been committed, or (committed false) is about to be. Stores with hints of their own need no call.
 func (r *Relay) Hint(committed bool) {
 	r.hot.Store(int64(time.Since(r.starts) + hotFor))

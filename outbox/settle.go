@@ -150,6 +150,10 @@ func (r *Relay) settleDone(work context.Context) (more bool, err error) {
 	}
 	b.counts.Duplicates += int64(len(done) - got.Deleted)
 	b.deleted(done)
+	if b.crowded {
+		b.crowded = false
+		r.look()
+	}
 	for i := range s.Done {
 		r.drained(b.part(s.Done[i].Part))
 	}
