@@ -88,7 +88,7 @@ func (r *run) waiter(signal string) *op {
 }
 
 // timed is the entry for a Wait or Delay whose time is over, and when the next one is: zero for never.
-func (r *run) timed(now time.Time, timeout []byte) (e Entry, due bool, next time.Time) {
+func (r *run) timed(now time.Time) (e Entry, due bool, next time.Time) {
 	if r.undo || r.parked > 0 {
 		return e, false, next
 	}
@@ -105,7 +105,7 @@ func (r *run) timed(now time.Time, timeout []byte) (e Entry, due bool, next time
 		}
 		e = Entry{Event: EventDone, Step: o.path, Op: Action, Attempt: o.attempt, Verb: verbNone}
 		if o.n.kind == kindWait && !o.n.act.GoOn {
-			e.Event, e.Verb, e.Note = EventFailed, verbNoEffect, timeout
+			e.Event, e.Verb, e.Note = EventFailed, verbNoEffect, r.def.note(ErrWaitTimeout.Error())
 			if r.pivot {
 				e.Event = EventParked
 			}

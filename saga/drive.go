@@ -197,7 +197,7 @@ func (t *task) settle() (due time.Time) {
 		t.request(EventDeadline, "", t.r.def.note(ErrDeadline.Error()), ErrDeadline)
 	}
 	for {
-		e, over, next := t.r.timed(t.e.now(), t.r.def.note(ErrWaitTimeout.Error()))
+		e, over, next := t.r.timed(t.e.now())
 		if !over {
 			return next
 		}

@@ -21,6 +21,7 @@ type task struct {
 	wakes  chan struct{}
 	mailed atomic.Bool // any goroutine: there is mail to read
 
+	out     *write  // the checkpoint on its way
 	log     []Entry // of the next checkpoint
 	consume []MailKey
 	inbox   []Mail
@@ -245,7 +246,11 @@ func (t *task) unreadable(err error, c *Claimed) {
 // send hands a checkpoint to a writer and waits for its fate.
 func (t *task) send(cp Checkpoint) Committed {
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		w := &write{cp: cp, done: make(chan Committed, 1)}
+		if t.out == nil {
+			t.out = &write{done: make(chan Committed, 1)}
+		}
+		w := t.out // one at a time; after the end of this life, which may leave an answer in it, the task is over
+		w.cp = cp
 		select {
 		case t.e.writes <- w:
 		case <-t.life.Done():

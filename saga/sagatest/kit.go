@@ -23,7 +23,8 @@ type Trial[I any] struct {
 	New func() (def *saga.Definition[I], check func(saga.State) error)
 	// Input is the input of every run.
 	Input I
-	// Drive, if set, is called once the instance is started, to send the signals that it waits for.
+	// Drive, if set, is called once the instance is started, to send the signals that it waits for. It may return
+	// ErrTerminal: a run that is made to fail may have ended by then.
 	Drive func(ctx context.Context, e *saga.Engine, id string) error
 }
 

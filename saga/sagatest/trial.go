@@ -69,7 +69,7 @@ func (r *attempt[I]) rest() saga.State {
 	}()
 	outside := saga.New(r.store, r.opts...) // sends and watches, and does not run
 	if r.trial.Drive != nil {
-		if err := r.trial.Drive(r.t.Context(), outside, r.id); err != nil {
+		if err := r.trial.Drive(r.t.Context(), outside, r.id); err != nil && !errors.Is(err, saga.ErrTerminal) {
 			r.t.Errorf("Drive: %v", err)
 		}
 	}
