@@ -156,10 +156,11 @@ func TestAtOnce(t *testing.T) {
 					most.Store(max(most.Load(), now.Add(1)))
 					defer now.Add(-1)
 					acted.Add(1)
-					time.Sleep(time.Second)
-					if c.Step() == "all[7]/s" {
+					if c.Step() == "all[7]/s" { // before its neighbours have made room for others
+						time.Sleep(time.Second / 2)
 						return 0, saga.Fail(errors.New("no"))
 					}
+					time.Sleep(time.Second)
 					return 1, nil
 				}).Compensate(func(*saga.Ctx, int, saga.Result[int]) error { undone.Add(1); return nil })
 			}, saga.AtOnce(4))
