@@ -75,6 +75,11 @@ func crowd(b *testing.B, store saga.Store, database string, inFlight int) {
 	own, server := cpuTime(database)
 	rate := together(b, inFlight, func() error { return one(engine, strconv.FormatInt(serial.Add(1), 10)) })
 	b.ReportMetric(rate, "sagas/s")
+	cost(b, database, own, server)
+}
+
+// cost reports the processor time since own and server were read.
+func cost(b *testing.B, database string, own, server time.Duration) {
 	own2, server2 := cpuTime(database)
 	b.ReportMetric((own2-own).Seconds()*1000/float64(b.N), "core-ms/op")
 	if database != "" {
@@ -143,7 +148,8 @@ func BenchmarkSagaFourSteps(b *testing.B) {
 
 // commits is the floor: transactions of one row each, by so many writers.
 func commits(b *testing.B, writers int) {
-	pool := pgxPool(b, dsn(database(b)))
+	name := database(b)
+	pool := pgxPool(b, dsn(name))
 	ctx := context.Background()
 	if _, err := pool.Exec(ctx, "CREATE TABLE floor (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text)"); err != nil {
 		b.Fatal(err)
@@ -157,6 +163,7 @@ func commits(b *testing.B, writers int) {
 		defer c.Release()
 		conns <- c
 	}
+	own, server := cpuTime(name)
 	rate := together(b, writers, func() error {
 		c := <-conns
 		defer func() { conns <- c }()
@@ -164,6 +171,7 @@ func commits(b *testing.B, writers int) {
 		return err
 	})
 	b.ReportMetric(rate, "commits/s")
+	cost(b, name, own, server)
 }
 
 func pgxStore(b *testing.B) (saga.Store, string) {
