@@ -65,10 +65,11 @@ func (b *Box) RingWith(notify func(ctx context.Context, payload string) error) {
 func (b *Box) Close() { b.bell.wait() }
 
 // bell sends hints to other processes: at once when none was sent for a millisecond, else when the millisecond is over, all that came meanwhile in
-// one. Each notifying commit takes a lock of the whole cluster, so there are at most a thousand a second of a process, never in the
-// caller's transaction. The goroutine lives only while there is something to send.
+// one; that of a commit need not wait for that of an enqueue. Each notifying commit takes a lock of the whole cluster, so there are at most two
+// thousand a second of a process, never in the caller's transaction. The goroutine lives only while there is something to send.
 type bell struct {
 	channel string
+	commit  chan struct{} // holds one when a commit's hint is pending
 
 	mu      sync.Mutex // guards the rest
 	notify  func(ctx context.Context, payload string) error
@@ -79,7 +80,7 @@ type bell struct {
 // bellPause is the pause between two hints of a process.
 const bellPause = time.Millisecond
 
-func newBell(channel string) *bell { return &bell{channel: channel} }
+func newBell(channel string) *bell { return &bell{channel: channel, commit: make(chan struct{}, 1)} }
 
 // use rings on db from now on, unless told otherwise by Config or RingWith.
 func (l *bell) use(db *sql.DB) {
@@ -113,6 +114,12 @@ func (l *bell) ring(committed bool) {
 	if l.pending != "c" {
 		l.pending = payload
 	}
+	if committed {
+		select {
+		case l.commit <- struct{}{}:
+		default:
+		}
+	}
 	if l.running == nil {
 		l.running = make(chan struct{})
 		go l.run(l.running)
@@ -121,10 +128,16 @@ func (l *bell) ring(committed bool) {
 
 func (l *bell) run(ended chan struct{}) {
 	defer close(ended)
+	pause := time.NewTimer(bellPause)
+	defer pause.Stop()
 	for {
 		l.mu.Lock()
 		payload, notify := l.pending, l.notify
 		l.pending = ""
+		select {
+		case <-l.commit: // it is in the payload
+		default:
+		}
 		if payload == "" {
 			l.running = nil
 			l.mu.Unlock()
@@ -134,7 +147,15 @@ func (l *bell) run(ended chan struct{}) {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		_ = notify(ctx, payload) // a lost hint is found by polling
 		cancel()
-		time.Sleep(bellPause)
+		pause.Reset(bellPause)
+		if payload == "c" {
+			<-pause.C
+			continue
+		}
+		select {
+		case <-pause.C:
+		case <-l.commit:
+		}
 	}
 }
 
