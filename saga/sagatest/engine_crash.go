@@ -169,7 +169,9 @@ var crashCases = []engineCase{
 		for i := range ids {
 			ids[i] = begin(l, d, l.store, fmt.Sprint("k", i), 1)
 		}
-		one, two := l.run(saga.Register(d)), l.run(saga.Register(d))
+		cfg := l.quick()
+		cfg.Lease = time.Minute // no takeover here
+		one, two := l.run(cfg, saga.Register(d)), l.run(cfg, saga.Register(d))
 		for i, id := range ids {
 			l.is(l.wait([]*process{one, two}[i%2], id), nil)
 		}
