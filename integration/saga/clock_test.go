@@ -66,7 +66,7 @@ func TestSkewedClock(t *testing.T) {
 			}
 			want := saga.Claim{Node: "b", Refs: []saga.Ref{n.Ref}, Max: 10}
 			if got, err := store.Claim(ctx, want); err != nil || len(got) != 0 {
-				t.Errorf("Claim under a live lease: got %d, %v, want 0, nil", len(got), err)
+				t.Fatalf("Claim under a live lease: got %d, %v, want 0, nil", len(got), err)
 			}
 			// A lease that is over is over.
 			if _, err := store.Beat(ctx, saga.Beat{Node: "a", TTL: time.Microsecond}); err != nil {
