@@ -414,8 +414,8 @@ func TestUpgrade(t *testing.T) {
 
 // A 1 GiB upload that is streamed leaves the heap flat.
 func TestLargeUploadIsNotKept(t *testing.T) {
-	if testing.Short() {
-		t.Skip("1 GiB through a socket; skipped by -short")
+	if testing.Short() || underRace {
+		t.Skip("1 GiB through a socket; skipped by -short and under the race detector")
 	}
 	const size = 1 << 30
 	var got int64
