@@ -87,7 +87,21 @@ func (c *Ctx) realize() {
 	case c.follows:
 		c.inner, c.end = context.WithCancel(c.parent)
 	default:
-		c.inner, c.end = context.WithDeadlineCause(c.parent, c.at, c.cause)
+		// Contexts of the same kind directly outside this one end later, but for their cancellation, of which they tell it. So they need not be
+		// made real, and an attempt's timeout inside a total one costs one context and one timer here too.
+		parent, ended := c.parent, false
+		for outer := directly(parent, false); outer != nil; outer = directly(parent, false) {
+			_, _, attached, canceled := outer.attach(c)
+			if !attached {
+				break
+			}
+			ended = ended || canceled
+			parent = outer.parent
+		}
+		c.inner, c.end = context.WithDeadlineCause(parent, c.at, c.cause)
+		if ended {
+			c.end()
+		}
 	}
 	c.real.Store(true)
 	if c.canceled {
@@ -109,7 +123,7 @@ func (c *Ctx) stop(cause error) {
 // timeout inside a total timeout costs one context and one timer.
 func (c *Ctx) realizeDisarming() {
 	parent, at, timed, ended := c.parent, c.at, !c.follows && !c.disarmed.Load(), false
-	for outer := directly(parent); outer != nil; outer = directly(parent) {
+	for outer := directly(parent, true); outer != nil; outer = directly(parent, true) {
 		limit, limited, attached, canceled := outer.attach(c)
 		if !attached {
 			break
@@ -134,12 +148,12 @@ func (c *Ctx) realizeDisarming() {
 	}
 }
 
-// directly returns ctx, or the one that it hands everything on to, as a Ctx that can be disarmed; else nil.
-func directly(ctx context.Context) *Ctx {
+// directly returns ctx, or the one that it hands everything on to, as a Ctx that can or cannot be disarmed; else nil.
+func directly(ctx context.Context, disarms bool) *Ctx {
 	for {
 		switch p := ctx.(type) {
 		case *Ctx:
-			if p.disarms {
+			if p.disarms == disarms {
 				return p
 			}
 			return nil
@@ -174,7 +188,7 @@ func (c *Ctx) overrun() {
 		c.endCause(c.cause)
 		return
 	}
-	for outer := directly(c.parent); outer != nil; outer = directly(outer.parent) {
+	for outer := directly(c.parent, true); outer != nil; outer = directly(outer.parent, true) {
 		if !outer.follows && !outer.disarmed.Load() && !now.Before(outer.at) {
 			c.endCause(outer.cause)
 			return
@@ -262,17 +276,20 @@ func (c *Ctx) err() error {
 	}
 	err := c.inner.Err()
 	if err != nil && c.disarms && !c.canceled {
-		if outer := directly(c.parent); outer != nil && outer.Err() != nil {
+		if outer := directly(c.parent, true); outer != nil && outer.Err() != nil {
 			return outer.Err() // which knows whether it was a deadline
 		}
 	}
 	return err
 }
 
-// Value implements [context.Context].
+// Value implements [context.Context]. The standard context may stand on one further out, so only what package context looks for in it comes from there: a
+// context of its own, by a key that is an *int.
 func (c *Ctx) Value(key any) any {
-	if c.real.Load() {
-		return c.inner.Value(key)
+	if _, ok := key.(*int); ok && c.real.Load() {
+		if v := c.inner.Value(key); v != nil {
+			return v
+		}
 	}
 	return c.parent.Value(key)
 }

@@ -305,3 +305,56 @@ func TestLift(t *testing.T) {
 		<-done
 	})
 }
+
+// between hands everything on but one value, as the Call of a further attempt does.
+type between struct{ context.Context }
+
+func (b between) Parent() context.Context { return b.Context }
+
+func (b between) Value(k any) any {
+	if k == any(key{}) {
+		return "between"
+	}
+	return b.Context.Value(k)
+}
+
+// A limit inside a limit, which is not made real: it ends as two standard contexts would, and sees the values in between.
+func TestInside(t *testing.T) {
+	for _, disarms := range []bool{false, true} {
+		for _, how := range []string{"inner", "outer cancelled", "outer cancelled before", "caller"} {
+			synctest.Test(t, func(t *testing.T) {
+				caller, leave := context.WithCancel(context.WithValue(t.Context(), key{}, "caller"))
+				defer leave()
+				outer := deadline.New(caller, time.Hour, errors.New("outer"), disarms)
+				inner := deadline.New(between{outer}, time.Minute, errCause, disarms)
+				defer outer.Cancel()
+				defer inner.Cancel()
+				if how == "outer cancelled before" {
+					outer.Cancel()
+				}
+				child, stop := context.WithCancel(inner)
+				defer stop()
+				if got := child.Value(key{}); got != "between" {
+					t.Errorf("got the value %v, want that between", got)
+				}
+				start := time.Now()
+				want, took := context.Canceled, time.Duration(0)
+				switch how {
+				case "inner":
+					want, took = context.DeadlineExceeded, time.Minute
+				case "outer cancelled":
+					outer.Cancel()
+				case "caller":
+					leave()
+				}
+				<-child.Done()
+				if inner.Err() != want || time.Since(start) != took {
+					t.Errorf("%s: got %v after %v, want %v after %v", how, inner.Err(), time.Since(start), want, took)
+				}
+				if how == "inner" && context.Cause(child) != errCause {
+					t.Errorf("got the cause %v, want the inner one's", context.Cause(child))
+				}
+			})
+		}
+	}
+}
