@@ -32,10 +32,9 @@ type attempt struct {
 
 // What a stats handler can see.
 const (
-	seenBegin   = 1 << iota // it watches
-	seenOut                 // headers were handed to a connection
-	seenPayload             // so was the request
-	seenAnswer              // the server ended the call
+	seenBegin  = 1 << iota // it watches
+	seenOut                // headers were handed to a connection
+	seenAnswer             // the server ended the call
 )
 
 // untouched is what a trailer is before gRPC has written to it, which it does when an attempt ends that had a stream on a connection.
@@ -52,13 +51,19 @@ func (a *attempt) streamed() bool {
 	return !not
 }
 
+// answered reports whether the server has sent metadata at the end. One that answers with an error alone does: the content type is among them.
+func (a *attempt) answered() bool { return !a.blind && a.streamed() && len(a.trailer) > 0 }
+
+// unheard reports whether nothing is known of an answer.
+func (a *attempt) unheard() bool { return !a.has(seenAnswer) && !a.answered() }
+
 // neverSent reports whether nothing of the attempt has left this process. dialed says that gRPC's own retry is off: only then does the last stream
 // stand for all.
 func (a *attempt) neverSent(dialed bool) bool {
 	if a.has(seenBegin) {
 		return !a.has(seenOut) && !a.streamed()
 	}
-	return dialed && !a.streamed() // an interceptor inside this one ended it
+	return dialed && !a.streamed()
 }
 
 type attemptKey struct{}
@@ -85,8 +90,6 @@ func (watcher) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	switch s.(type) {
 	case *stats.OutHeader:
 		mark(ctx, seenOut)
-	case *stats.OutPayload:
-		mark(ctx, seenPayload)
 	case *stats.InTrailer:
 		mark(ctx, seenAnswer)
 	}

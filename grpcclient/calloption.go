@@ -72,6 +72,16 @@ func HedgeAfter(def time.Duration) func(context.Context, *backstay.Call) time.Du
 // choose puts together what is known of the method and what the call options say.
 func (k *known) choose(opts []grpc.CallOption) choice {
 	c := choice{repeat: k.repeat, attempts: k.attempts, hedge: k.hedge}
+	for i, o := range opts {
+		if _, ok := o.(callOption); ok {
+			return c.with(opts[i:])
+		}
+	}
+	return c
+}
+
+// with is apart so that a call without options of ours does not pay for their pointer.
+func (c choice) with(opts []grpc.CallOption) choice {
 	for _, o := range opts {
 		if o, ok := o.(callOption); ok {
 			o.apply(&c)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -25,6 +26,9 @@ func (x *exchange) classify(ctx context.Context, a *attempt, err error) backstay
 		return out
 	}
 	code := codeOf(err)
+	if code == codes.DeadlineExceeded {
+		awaitExpiry(ctx)
+	}
 	ending := code == codes.Unavailable || code == codes.DeadlineExceeded || code == codes.Canceled // may be gRPC's own word
 	switch {
 	case a.neverSent(x.c.dialed.Load()):
@@ -32,12 +36,12 @@ func (x *exchange) classify(ctx context.Context, a *attempt, err error) backstay
 		if !ending {
 			return out // a fault of this side: credentials, metadata, a compressor
 		}
-	case a.has(seenBegin) && code == codes.Internal && !a.has(seenPayload|seenAnswer):
-		return out // the request could not be marshalled
-	case a.has(seenOut):
+	case code == codes.Internal && a.unheard() && strings.Contains(status.Convert(err).Message(), "error while marshaling"):
+		return out // the request could not be
+	case a.has(seenOut) || x.c.dialed.Load() && a.streamed():
 		out.Sent = backstay.SentYes
 	}
-	out.Answered = a.has(seenAnswer) || !a.has(seenBegin) && !ending
+	out.Answered = a.has(seenAnswer) || !a.has(seenBegin) && (!ending || a.answered())
 	switch {
 	case x.known.failOn.has(code):
 		out.Class = backstay.Failure
@@ -47,6 +51,17 @@ func (x *exchange) classify(ctx context.Context, a *attempt, err error) backstay
 	out.Shed = out.Answered && (code == codes.ResourceExhausted || code == codes.Unavailable)
 	x.again(ctx, a, code, &out)
 	return out
+}
+
+// hair is by how much a server may be ahead of us when it says that the deadline which we gave it has passed.
+const hair = 5 * time.Millisecond
+
+// awaitExpiry waits for the end of a context whose deadline is up: the server's timer, or gRPC's look at the clock, may come before the context's own timer, and
+// what then looks like a word of the server's is our time limit.
+func awaitExpiry(ctx context.Context) {
+	if at, ok := ctx.Deadline(); ok && time.Until(at) <= hair {
+		<-ctx.Done()
+	}
 }
 
 // again says whether and when the attempt may be followed by another.

@@ -70,8 +70,8 @@ func singlePipeline(policies []backstay.Policy) (*backstay.Pipeline, bool) {
 	return p, ok && p != nil
 }
 
-// DialOptions returns what grpc.NewClient needs for the policies to act: the interceptors, the stats handler, and gRPC's own retry
-// switched off, so that attempts do not multiply with a service config. Interceptors given before these act outside the policies, once for each call;
+// DialOptions returns what grpc.NewClient needs for the policies to act: the interceptors, and gRPC's own retry switched off, so that attempts do not multiply
+// with a service config, and so that what became of an attempt's one stream is known without a stats handler, whose events cost a call more than the policies do. Interceptors given before these act outside the policies, once for each call;
 // those given after act inside, once for each attempt.
 func DialOptions(parts ...backstay.Policy) []grpc.DialOption { return New(parts...).DialOptions() }
 
@@ -81,20 +81,19 @@ func (c *Client) DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithChainUnaryInterceptor(c.Unary),
 		grpc.WithChainStreamInterceptor(c.Stream),
-		grpc.WithStatsHandler(StatsHandler()),
 		grpc.WithDisableRetry(),
 	}
 }
 
-// Unary returns an interceptor for unary calls alone. Use grpc.WithStatsHandler(StatsHandler()) beside it, without which nothing is known of what was sent, and
-// grpc.WithDisableRetry(). To share policies between Unary and [Stream], make a [Client].
+// Unary returns an interceptor for unary calls alone. Use grpc.WithDisableRetry() beside it, and grpc.WithStatsHandler(StatsHandler()), without which nothing is
+// known of what was sent. To share policies between Unary and [Stream], make a [Client].
 func Unary(parts ...backstay.Policy) grpc.UnaryClientInterceptor { return New(parts...).Unary }
 
 // Stream returns an interceptor for streams alone. As with [Unary], it wants the stats handler and gRPC's own retry switched off.
 func Stream(parts ...backstay.Policy) grpc.StreamClientInterceptor { return New(parts...).Stream }
 
-// StatsHandler returns the handler by which attempts learn whether they were sent and answered. It holds nothing; one serves any number of
-// clients.
+// StatsHandler returns the handler by which attempts learn whether they were sent and answered, where that cannot be had from gRPC's own targets alone: with
+// [Unary] and [Stream], where gRPC's own retry may be on. It holds nothing; one serves any number of clients.
 func StatsHandler() stats.Handler { return watcher{} }
 
 // Pipeline returns the policies in use.
