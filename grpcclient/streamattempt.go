@@ -3,6 +3,7 @@ package grpcclient
 import (
 	"context"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -189,8 +190,8 @@ func (a *streamAttempt) end(err error) {
 		}
 	}
 	a.cancel()
-	for i := len(hooks) - 1; i >= 0; i-- {
-		hooks[i]()
+	for _, hook := range slices.Backward(hooks) {
+		hook()
 	}
 	if good {
 		a.s.finished(err)
