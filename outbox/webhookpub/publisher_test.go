@@ -38,7 +38,7 @@ func TestRequest(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		bad = errors.Join(webhookpub.Verify(r.Header, body, 0, secret(2)), webhookpub.Verify(r.Header, body, 0, secret(1)))
-		if r.Method != http.MethodPost || r.Header.Get("Ce-Specversion") != "1.0" || r.Header.Get("ce-partitionkey") != "k%20%C3%BC" {
+		if r.Method != http.MethodPost || r.Header.Get("Ce-Specversion") != "1.0" || r.Header.Get("Ce-Partitionkey") != "k%20%C3%BC" {
 			bad = errors.Join(bad, errors.New("not a CloudEvent in binary mode"))
 		}
 		got, _ = webhookpub.Decode(r.Header, body)

@@ -36,7 +36,7 @@ func draw(request, server, attempt int) float64 {
 // power law, below them even from 2 to 10 ms.
 func bigtable(u float64) time.Duration {
 	const over10, over70, over1800 = 0.02, 0.0032, 1e-5
-	ms := 0.0
+	var ms float64
 	switch rest := 1 - u; {
 	case rest > over10:
 		ms = 2 + 8*(1-rest)/(1-over10)
