@@ -3,9 +3,12 @@ module github.com/backstay-go/backstay/examples
 go 1.26.0
 
 require (
+	connectrpc.com/connect v1.21.1
 	github.com/backstay-go/backstay v0.0.0
 	github.com/backstay-go/backstay/outbox/outboxpgx v0.0.0-00010101000000-000000000000
 	github.com/jackc/pgx/v5 v5.12.0
+	google.golang.org/grpc v1.85.0
+	google.golang.org/protobuf v1.36.12
 	modernc.org/sqlite v1.60.0
 )
 
@@ -21,12 +24,15 @@ require (
 	go.opentelemetry.io/otel/log v1.47.0 // indirect
 	go.opentelemetry.io/otel/metric v1.47.0 // indirect
 	go.opentelemetry.io/otel/trace v1.47.0 // indirect
+	golang.org/x/net v0.60.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
+	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1 // indirect
 )
 
 require (
 	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
+	github.com/backstay-go/backstay/grpcclient v0.0.0
 	github.com/backstay-go/backstay/outbox/natspub v0.0.0
 	github.com/backstay-go/backstay/saga/sagapgx v0.0.0
 	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
