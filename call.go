@@ -137,6 +137,17 @@ func (c *Call) Done() <-chan struct{} { return c.ctx.Done() }
 // Err is that of the attempt's context.
 func (c *Call) Err() error { return c.ctx.Err() }
 
+// Over reports whether the attempt's context has ended, as far as a limit of ours can tell without looking at the clock.
+func (c *Call) Over() bool { return over(c.ctx) }
+
+// over is ctx.Err() != nil for a context that has just been handed on, when a limit that was set a moment ago need not be held against the clock.
+func over(ctx context.Context) bool {
+	if c, ok := ctx.(interface{ Over() bool }); ok {
+		return c.Over()
+	}
+	return ctx.Err() != nil
+}
+
 // Value returns the Call itself for the key of [CallFrom], else what the attempt's context has.
 func (c *Call) Value(key any) any {
 	switch key {

@@ -140,7 +140,7 @@ func (c *Call) observed(handler Handler) (out Outcome) {
 
 // attempt is the innermost handler: it makes one attempt.
 func attempt(ctx context.Context, call *Call) Outcome {
-	if ctx.Err() != nil {
+	if over(ctx) {
 		return Ended(ctx)
 	}
 	if call.observer == nil {

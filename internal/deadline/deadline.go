@@ -34,11 +34,11 @@ type Ctx struct {
 	end      context.CancelFunc
 	endCause context.CancelCauseFunc
 	timer    *time.Timer
-	fires    time.Time // when the timer does; zero: it does not run
-	watch    error     // the cause when the watch runs out; nil: no watch
-	watchEnd time.Time // when it does
-	children []*Ctx    // contexts that were made real without making this one real
-	room     [1]*Ctx   // the first of them
+	fires    time.Duration // when the timer does, since at; never: it does not run
+	watch    error         // the cause when the watch runs out; nil: no watch
+	watchEnd time.Duration // when it does, since at; never: there has been none
+	children []*Ctx        // contexts that were made real without making this one real
+	room     [1]*Ctx       // the first of them
 }
 
 // New returns a context that ends after d, or when Cancel is called, or with its parent. context.Cause reports cause once it has expired.
@@ -46,7 +46,7 @@ type Ctx struct {
 // With disarms, Disarm can lift the deadline while the context lives on. The price: contexts derived from it report Canceled instead of
 // DeadlineExceeded when it expires, and the cause in both cases.
 func New(parent context.Context, d time.Duration, cause error, disarms bool) *Ctx {
-	c := &Ctx{parent: parent, at: time.Now().Add(d), cause: cause, disarms: disarms}
+	c := &Ctx{parent: parent, at: time.Now().Add(d), cause: cause, disarms: disarms, fires: never, watchEnd: never}
 	if at, ok := parent.Deadline(); ok && at.Before(c.at) {
 		c.at, c.follows = at, true
 	}
@@ -55,8 +55,11 @@ func New(parent context.Context, d time.Duration, cause error, disarms bool) *Ct
 
 // Open returns a context without a deadline of its own, to be cancelled and watched.
 func Open(parent context.Context) *Ctx {
-	return &Ctx{parent: parent, follows: true, disarms: true}
+	return &Ctx{parent: parent, at: time.Now(), follows: true, disarms: true, fires: never, watchEnd: never}
 }
+
+// never is no time: the limit of Duration, three hundred years before.
+const never = time.Duration(-1 << 63)
 
 // Deadline implements [context.Context].
 func (c *Ctx) Deadline() (time.Time, bool) {
@@ -141,7 +144,7 @@ func (c *Ctx) realizeDisarming() {
 		c.endCause(nil)
 	case timed:
 		if left = time.Until(at); left > 0 {
-			c.timer, c.fires = time.AfterFunc(left, c.expire), at
+			c.timer, c.fires = time.AfterFunc(left, c.expire), at.Sub(c.at)
 		} else if !c.canceled && c.inner.Err() == nil {
 			c.overrun()
 		}
@@ -202,18 +205,18 @@ func (c *Ctx) overrun() {
 func (c *Ctx) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.fires = time.Time{}
+	c.fires = never
 	switch {
 	case c.canceled || c.inner.Err() != nil:
 	case c.watch != nil:
-		if left := time.Until(c.watchEnd); left > 0 {
+		if left := c.watchEnd - time.Since(c.at); left > 0 {
 			c.fires = c.watchEnd
 			c.timer.Reset(left)
 			return
 		}
 		c.overdue = true
 		c.endCause(c.watch)
-	case !c.watchEnd.IsZero(): // a watch that ended in time
+	case c.watchEnd != never: // a watch that ended in time
 	default:
 		c.overrun()
 	}
@@ -225,11 +228,11 @@ func (c *Ctx) Watch(d time.Duration, cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.realize()
-	c.watch, c.watchEnd = cause, time.Now().Add(d)
+	c.watch, c.watchEnd = cause, time.Since(c.at)+d
 	switch {
 	case c.timer == nil:
 		c.timer = time.AfterFunc(d, c.expire)
-	case c.fires.IsZero() || c.watchEnd.Before(c.fires):
+	case c.fires == never || c.watchEnd < c.fires:
 		c.timer.Reset(d)
 	default:
 		return
@@ -255,6 +258,24 @@ func (c *Ctx) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err()
+}
+
+// Over reports whether the context has ended as far as can be told without looking at the clock: it is what to ask just after a
+// context was made. Contexts around it are asked the same, as far as they can answer.
+func (c *Ctx) Over() bool {
+	if c.real.Load() {
+		return c.Err() != nil
+	}
+	c.mu.Lock()
+	canceled := c.canceled
+	c.mu.Unlock()
+	if canceled {
+		return true
+	}
+	if p, ok := c.parent.(interface{ Over() bool }); ok {
+		return p.Over()
+	}
+	return c.parent.Err() != nil
 }
 
 // err is Err with mu held.
