@@ -4,6 +4,6 @@
 //
 //	cd bench && go test -v ./lab/published
 //
-// With -short only the cheapest run. Where a parameter of a model was fitted to the published figure, the table says so: such a row shows
-// that the model is the right one, and the rows that follow from it are the result.
+// With -short only the cheapest run. Where a parameter of a model was fitted to a published figure, the table says so: that row only shows that the model can
+// give the figure, and the rows that were not fitted are the result. "As quoted" is a figure that was read in pages which quote the source.
 package published

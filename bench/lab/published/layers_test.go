@@ -98,7 +98,7 @@ func (s *services) close() {
 
 // TestLayeredRetries (R4) puts three attempts on each of five layers.
 func TestLayeredRetries(t *testing.T) {
-	tab := compare(t, "AWS Builders' Library, Timeouts, retries, and backoff with jitter: five layers of three attempts call the lowest 243 times (as other pages quote it)")
+	tab := compare(t, "AWS Builders' Library, Timeouts, retries, and backoff with jitter: five layers of three attempts call the lowest 243 times (as quoted)")
 	synctest.Test(t, func(t *testing.T) {
 		for layers := 1; layers <= 5; layers++ {
 			power := math.Pow(3, float64(layers))

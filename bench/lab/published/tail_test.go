@@ -135,7 +135,7 @@ func TestTailAtScale(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs for seconds")
 	}
-	tab := compare(t, "J. Dean and L. A. Barroso, The Tail at Scale, CACM 56/2 (2013), as other pages quote it. Fitted: one point of the servers' times, 0.32 % over 70 ms")
+	tab := compare(t, "J. Dean and L. A. Barroso, The Tail at Scale, CACM 56/2 (2013), as quoted. Fitted: one point of the servers' times, 0.32 % over 70 ms")
 	times := func(request, server, attempt int) time.Duration { return bigtable(draw(request, server, attempt)) }
 
 	var plain []time.Duration // no policy acts, so a request takes the longest draw

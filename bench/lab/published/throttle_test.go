@@ -95,7 +95,7 @@ func TestRetryRatio(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs for a second")
 	}
-	tab := compare(t, "Site Reliability Engineering, Handling Overload: a per-client retry ratio of 10 % (figures as other pages quote them)")
+	tab := compare(t, "Site Reliability Engineering, Handling Overload: a per-client retry ratio of 10 % (as quoted)")
 	const long = 20 * time.Second
 	run := func(rate int, b *budget.Budget) float64 {
 		calls, attempts := 0, atomic.Int64{}
