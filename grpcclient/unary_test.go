@@ -362,3 +362,19 @@ func TestFallbackValue(t *testing.T) {
 		w.wantHits(0)
 	})
 }
+
+// A server that gives up a hair before our time limit has kept to it: what it says is the limit's end, not its own.
+func TestServerAheadOfTimeout(t *testing.T) {
+	inWorld(t, func(s grpc.ServerStream, _ int) error {
+		at, _ := s.Context().Deadline()
+		time.Sleep(time.Until(at) - time.Millisecond)
+		return status.Error(codes.DeadlineExceeded, "out of time")
+	}, func(t *testing.T, w *world) {
+		_, err := call(t.Context(), w.dial(fast(3), timeout.New(50*time.Millisecond)), get)
+		wantCode(t, err, codes.DeadlineExceeded)
+		if !errors.Is(err, timeout.ErrExceeded) {
+			t.Errorf("got %v, want timeout.ErrExceeded in it", err)
+		}
+		w.wantHits(3)
+	})
+}
