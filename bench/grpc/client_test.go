@@ -29,12 +29,20 @@ type client struct {
 	streams bool // it does something for streams
 }
 
-// clients returns all, the bare one first. Backstay and failsafe-go have the same five policies; the others have a retry and nothing else, and
+// clients returns all, the bare one first, then one that has nothing but a deadline, which costs the server something too. Backstay and failsafe-go have the same five policies; the others have a retry and nothing else, and
 // failsafe-go leaves streams alone.
 func clients() []client {
 	native := grpcclient.ServiceConfig(retry.Config{}, grpcclient.Methods{"*": {Repeat: "yes"}})
 	return []client{
 		{"bare", func() []grpc.DialOption { return []grpc.DialOption{grpc.WithDisableRetry()} }, true},
+		{"deadline", func() []grpc.DialOption {
+			return []grpc.DialOption{grpc.WithDisableRetry(), grpc.WithUnaryInterceptor(
+				func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+					ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+					defer cancel()
+					return invoker(ctx, method, req, reply, cc, opts...)
+				})}
+		}, false},
 		{"backstay", func() []grpc.DialOption { return grpcclient.DialOptions() }, true},
 		{"failsafe", func() []grpc.DialOption {
 			return []grpc.DialOption{grpc.WithUnaryInterceptor(failsafegrpc.NewUnaryClientInterceptor(
