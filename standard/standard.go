@@ -6,7 +6,7 @@
 //	total timeout     30 s, to the headers
 //	retry             3 attempts, full jitter 100 ms × 2 ≤ 5 s, server hints ≤ 30 s
 //	  budget per key  10 % of the calls of the last 10 s, start 2, cap 10, one more per 10 s
-//	limit per key     adaptive: as many at once as the server bears, 2 to 1,000, from 1,000
+//	limit per key     adaptive: as many at once as the server bears, 10 to 1,000, from 1,000
 //	breaker per key   50 % of ≥ 20 calls in 30 s, or 10 in a row over ≥ 1 s; open at most 1 s
 //	attempt timeout   10 s, to the headers
 //
@@ -42,7 +42,7 @@ type Config struct {
 	// Budget sets the retry budget of each key.
 	Budget budget.Config `json:"budget,omitzero"`
 	// Limit sets the adaptive limit of each key. Its Initial is its Max by default, so that a burst at start is not refused before anything is known of
-	// the server; its SlowCall is half of Attempt, its Name the key.
+	// the server; its Min is 10, so that a client with few calls at once is never refused; its SlowCall is half of Attempt, its Name the key.
 	Limit adaptive.Config `json:"limit,omitzero"`
 	// Breaker sets the breaker of each key. Its SlowCall is half of Attempt by default, MaxOpenFor 1s, its Name the key.
 	Breaker breaker.Config `json:"breaker,omitzero"`
@@ -101,6 +101,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Breaker.MaxOpenFor == 0 && c.Breaker.OpenFor <= maxOpenFor {
 		c.Breaker.MaxOpenFor = maxOpenFor
+	}
+	if c.Limit.Min == 0 {
+		c.Limit.Min = 10
+		if c.Limit.Max > 0 {
+			c.Limit.Min = min(c.Limit.Min, c.Limit.Max)
+		}
 	}
 	if c.Limit.Initial == 0 {
 		c.Limit.Initial = c.Limit.Max
