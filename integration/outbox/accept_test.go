@@ -15,6 +15,7 @@ import (
 	"github.com/backstay-go/backstay/outbox"
 	"github.com/backstay-go/backstay/outbox/outboxsql"
 	"github.com/backstay-go/backstay/outbox/outboxtest"
+	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -163,7 +164,7 @@ func TestStrictKeys(t *testing.T) {
 			var all sync.WaitGroup
 			for w := range 4 {
 				all.Go(func() {
-					for i := range 10 {
+					for i := 0; i < 10; i++ {
 						id := fmt.Sprintf("%d-%d", w, i)
 						keys := []string{"a", "b", "c"}
 						if w%2 == 1 {
@@ -179,8 +180,15 @@ func TestStrictKeys(t *testing.T) {
 							batch = append(batch, outbox.Message{ID: id + k, Topic: "t", Key: k})
 						}
 						if err := box.Enqueue(t.Context(), tx, batch...); err != nil {
-							t.Errorf("Enqueue: %v", err)
 							tx.Rollback()
+							// InnoDB may find a deadlock in the gaps that first inserts lock, whatever their order: the
+							// transaction is the caller's to repeat, as the contract says.
+							var deadlock *mysql.MySQLError
+							if errors.As(err, &deadlock) && deadlock.Number == 1213 {
+								i--
+								continue
+							}
+							t.Errorf("Enqueue: %v", err)
 							return
 						}
 						mu.Lock() // nobody else can be here with the keys' locks

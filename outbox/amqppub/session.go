@@ -217,7 +217,11 @@ func (s *session) publish(f *flight, i int, exchange, key string, msg amqp.Publi
 		defer s.mu.Unlock()
 		if _, still := s.waiting[tag]; still {
 			delete(s.waiting, tag)
-			s.put(f, i, outbox.UnknownOutcome(errors.Join(ErrLost, err)))
+			outcome := outbox.UnknownOutcome(errors.Join(ErrLost, err))
+			if errors.Is(err, amqp.ErrClosed) { // the client has not written a byte of it
+				outcome = outbox.Unavailable(errors.Join(ErrLost, err))
+			}
+			s.put(f, i, outcome)
 		}
 		return errors.Join(ErrLost, err)
 	}
