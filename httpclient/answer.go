@@ -186,7 +186,7 @@ func (a *answer) OnRelease(f func()) {
 	if !follow {
 		return
 	}
-	stop := context.AfterFunc(a.caller, a.end)
+	stop := context.AfterFunc(a.bound, a.end) // which the caller's end ends too
 	a.mu.Lock()
 	if ended := a.ended; !ended {
 		a.unfollow = stop
