@@ -1,8 +1,9 @@
 // Package deadline is a context with a deadline that costs one allocation until somebody waits on it.
 //
 // Most calls end long before anybody asks for Done: a cached answer, a rejection, a function that never blocks. context.WithTimeout
-// pays for a timer and a registration with its parent all the same. A [Ctx] makes the standard context only when Done is first
-// asked for, so it behaves as that one does, children included, and until then is a deadline and a pointer to its parent.
+// pays for a timer and a registration with its parent all the same. A [Ctx] starts to listen to its parent and to its [Limit] when Done is first
+// asked for; until then it is a deadline and a pointer to its parent. It behaves as a standard context does, children included, and a
+// deadline can be lifted while the context lives on. All contexts of a Limit share a timer.
 //
 // One thing cannot be told without a timer: when the deadline passed first and the parent was cancelled after it, and nobody looked at the
 // context between the two, it reports the parent's end.
@@ -15,55 +16,93 @@ import (
 	"time"
 )
 
-// Ctx is a context with a deadline. Make one with [New], end it with [Ctx.Cancel].
+// Ctx is a context with a deadline. Make one with [New], end it with [Ctx.Cancel]. All methods are safe for concurrent use.
 type Ctx struct {
-	parent   context.Context
-	at       time.Time
-	cause    error
-	follows  bool // the parent ends no later: the deadline is the parent's
-	disarms  bool // the deadline may be lifted by Disarm
-	disarmed atomic.Bool
+	parent context.Context
+	at     time.Time
+	limit  *Limit // whose deadline it is; nil: it has none of its own
 
-	real atomic.Bool // inner and its helpers are set
+	follows  bool          // the parent ends no later: the deadline is the parent's
+	expired  bool          // this context's own deadline ended it; set before state, as is why
+	state    atomic.Uint32 // a state; leaves alive once, with mu held
+	real     atomic.Bool   // live is set
+	disarmed atomic.Bool   // the deadline has been lifted; set with mu held
 
-	mu       sync.Mutex // all below; a context takes that of one outside it while it holds its own, never the other way
-	canceled bool
-	expired  bool // disarms only: this context's own deadline ended it
-	overdue  bool // disarms only: some deadline ended it, its own or that of one outside
-	inner    context.Context
-	end      context.CancelFunc
-	endCause context.CancelCauseFunc
+	mu   sync.Mutex // guards all below; only that of a Limit is taken with it, and no code of others runs
+	why  error      // the cause, once it has ended
+	live *live      // nil until somebody waits
+	told *Link      // whom to tell of the end
+}
+
+// state says whether and how a context has ended.
+type state uint32
+
+const (
+	alive state = iota
+	canceled
+	overdue // by a deadline: its own, or one outside
+)
+
+func (s state) err() error {
+	switch s {
+	case canceled:
+		return context.Canceled
+	case overdue:
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// stateOf is the state of a context that ends because another one has ended with err.
+func stateOf(err error) state {
+	if err == context.DeadlineExceeded {
+		return overdue
+	}
+	return canceled
+}
+
+// live is what a context needs once somebody waits on it. But for done, all of it is guarded by the mutex of its Ctx.
+type live struct {
+	done     chan struct{}
 	timer    *time.Timer
 	fires    time.Duration // when the timer does, since at; never: it does not run
 	watch    error         // the cause when the watch runs out; nil: no watch
-	watchEnd time.Duration // when it does, since at; never: there has been none
-	children []*Ctx        // contexts that were made real without making this one real
-	room     [1]*Ctx       // the first of them
+	watchEnd time.Duration // when it does, since at
+	stop     func() bool   // ends the registration with a parent that is no Ctx
+	queued   place         // in the queue of its limit
+	ups      *link         // its places in the lists of contexts outside
+	up       link          // room for the first of them
+	first    fn            // room for the first function to be called
 }
 
-// New returns a context that ends after d, or when Cancel is called, or with its parent. context.Cause reports cause once it has expired.
-//
-// With disarms, Disarm can lift the deadline while the context lives on. The price: contexts derived from it report Canceled instead of
-// DeadlineExceeded when it expires, and the cause in both cases.
-func New(parent context.Context, d time.Duration, cause error, disarms bool) *Ctx {
-	c := &Ctx{parent: parent, at: time.Now().Add(d), cause: cause, disarms: disarms, fires: never, watchEnd: never}
+// never is no time: the limit of Duration, three hundred years before.
+const never = time.Duration(-1 << 63)
+
+// New returns a context that ends after d, or when Cancel is called, or with its parent. context.Cause reports the limit's cause once it has
+// expired.
+func New(parent context.Context, d time.Duration, limit *Limit) *Ctx {
+	c := &Ctx{parent: parent, at: time.Now().Add(d), limit: limit}
 	if at, ok := parent.Deadline(); ok && at.Before(c.at) {
 		c.at, c.follows = at, true
 	}
 	return c
 }
 
-// Open returns a context without a deadline of its own, to be cancelled and watched.
-func Open(parent context.Context) *Ctx {
-	return &Ctx{parent: parent, at: time.Now(), follows: true, disarms: true, fires: never, watchEnd: never}
+// Open returns a context without a deadline of its own, to be cancelled and watched. rounds, which may be nil, is a shared Limit of such contexts only: its
+// timer looks at each once, after a round, so that a watch as long as that costs no timer where it is never due.
+func Open(parent context.Context, rounds *Limit) *Ctx {
+	return &Ctx{parent: parent, at: time.Now().Add(round), follows: true, limit: rounds}
 }
 
-// never is no time: the limit of Duration, three hundred years before.
-const never = time.Duration(-1 << 63)
+// round is long for a call, and not longer than the usual watch.
+const round = 10 * time.Second
+
+// limited reports whether the context has a deadline of its own.
+func (c *Ctx) limited() bool { return !c.follows && !c.disarmed.Load() }
 
 // Deadline implements [context.Context].
 func (c *Ctx) Deadline() (time.Time, bool) {
-	if c.follows || c.disarmed.Load() {
+	if !c.limited() {
 		return c.parent.Deadline()
 	}
 	return c.at, true
@@ -71,95 +110,159 @@ func (c *Ctx) Deadline() (time.Time, bool) {
 
 // Done implements [context.Context].
 func (c *Ctx) Done() <-chan struct{} {
-	if !c.real.Load() {
-		c.mu.Lock()
-		c.realize()
-		c.mu.Unlock()
-	}
-	return c.inner.Done()
+	c.realize()
+	return c.live.done
 }
 
-// realize makes the standard context. Called with mu held.
+// Err implements [context.Context].
+func (c *Ctx) Err() error { return c.ask().err() }
+
+// ask returns the state, after ending a context whose time has come and which has not heard of it.
+func (c *Ctx) ask() state {
+	if s := state(c.state.Load()); s != alive {
+		return s
+	}
+	if err := c.parent.Err(); err != nil {
+		c.end(stateOf(err), context.Cause(c.parent))
+	} else if !c.real.Load() && c.limited() && time.Until(c.at) <= 0 { // else there is a timer
+		c.mu.Lock()
+		n := c.expire()
+		c.mu.Unlock()
+		n.tell()
+	}
+	return state(c.state.Load())
+}
+
+// Value implements [context.Context]. Package context looks for a context of its own by a key that is an *int, to learn the cause; a context
+// that has ended shows it one.
+func (c *Ctx) Value(key any) any {
+	if _, ok := key.(*int); ok && c.ask() != alive {
+		ended, end := context.WithCancelCause(context.Background())
+		end(c.why) // set before the state was
+		if v := ended.Value(key); v != nil {
+			return v
+		}
+	}
+	return c.parent.Value(key)
+}
+
+// end ends the context, if it has not ended.
+func (c *Ctx) end(s state, why error) {
+	c.mu.Lock()
+	n := c.ended(s, why)
+	c.mu.Unlock()
+	n.tell()
+}
+
+// expire ends the context by its own deadline, if it has not ended. Called with mu held.
+func (c *Ctx) expire() notice {
+	if state(c.state.Load()) != alive || !c.limited() {
+		return notice{}
+	}
+	c.expired = true
+	return c.ended(overdue, c.limit.Cause)
+}
+
+// ended is end with mu held; the notice is told without it.
+func (c *Ctx) ended(s state, why error) notice {
+	if state(c.state.Load()) != alive {
+		return notice{}
+	}
+	n := notice{told: c.told}
+	for l := n.told; l != nil; l = l.next {
+		l.in = false
+	}
+	c.told = nil
+	c.why = why
+	c.state.Store(uint32(s))
+	if l := c.live; l != nil {
+		n.stop, n.ups, l.stop, l.ups = l.stop, l.ups, nil, nil
+		if l.timer != nil {
+			l.timer.Stop()
+		}
+		if l.queued.ctx != nil {
+			c.limit.remove(&l.queued)
+		}
+		close(l.done)
+	}
+	return n
+}
+
+// realize makes the context one that can be waited on.
+//
+// Contexts of ours directly outside that nobody waits on stay so: this one listens to whom they would, keeps the earliest of their deadlines,
+// and is told when they are cancelled. So an attempt's timeout inside a total timeout costs one timer and one registration.
 func (c *Ctx) realize() {
 	if c.real.Load() {
 		return
 	}
-	switch {
-	case c.disarms:
-		c.realizeDisarming()
-	case c.follows:
-		c.inner, c.end = context.WithCancel(c.parent)
-	default:
-		// Contexts of the same kind directly outside this one end later, but for their cancellation, of which they tell it. So they need not be
-		// made real, and an attempt's timeout inside a total one costs one context and one timer here too.
-		parent, ended := c.parent, false
-		for outer := directly(parent, false); outer != nil; outer = directly(parent, false) {
-			_, _, attached, canceled := outer.attach(c)
-			if !attached {
-				break
-			}
-			ended = ended || canceled
-			parent = outer.parent
-		}
-		c.inner, c.end = context.WithDeadlineCause(parent, c.at, c.cause)
-		if ended {
-			c.end()
-		}
+	l := &live{done: make(chan struct{}), fires: never}
+	c.mu.Lock()
+	if c.live != nil { // somebody was quicker, and listens or will in a moment
+		c.mu.Unlock()
+		return
 	}
+	c.live = l
 	c.real.Store(true)
-	if c.canceled {
-		c.stop(nil)
+	over := state(c.state.Load()) != alive
+	if over {
+		close(l.done)
+	}
+	c.mu.Unlock()
+	if !over {
+		c.listen(l)
 	}
 }
 
-// stop ends the standard context. Called with mu held.
-func (c *Ctx) stop(cause error) {
-	if c.disarms {
-		c.endCause(cause)
-	} else {
-		c.end()
-	}
-}
-
-// realizeDisarming makes a standard context with a timer beside it, which can be stopped. Contexts of the same kind directly outside this one
-// that are not real yet stay so: this one keeps the earliest of their deadlines and is told when they are cancelled. So an attempt's
-// timeout inside a total timeout costs one context and one timer.
-func (c *Ctx) realizeDisarming() {
-	parent, at, timed, ended := c.parent, c.at, !c.follows && !c.disarmed.Load(), false
-	for outer := directly(parent, true); outer != nil; outer = directly(parent, true) {
-		limit, limited, attached, canceled := outer.attach(c)
-		if !attached {
+// listen registers with what may end the context, and starts the timer.
+func (c *Ctx) listen(l *live) {
+	parent, ups := c.parent, (*link)(nil)
+	var stop func() bool
+	for up := &l.up; parent != nil; {
+		outer := directly(parent)
+		if outer == nil {
 			break
 		}
-		if limited && (!timed || limit.Before(at)) {
-			at, timed = limit, true
+		if ups != nil {
+			up = &link{}
 		}
-		ended = ended || canceled
-		parent = outer.parent
-	}
-	c.inner, c.endCause = context.WithCancelCause(parent)
-	var left time.Duration
-	switch {
-	case ended:
-		c.endCause(nil)
-	case timed:
-		if left = time.Until(at); left > 0 {
-			c.timer, c.fires = time.AfterFunc(left, c.expire), at.Sub(c.at)
-		} else if !c.canceled && c.inner.Err() == nil {
-			c.overrun()
+		up.kid, up.more = c, ups
+		s, why, listens := outer.attach(up)
+		if s == alive {
+			ups = up
+		}
+		if s != alive {
+			c.end(s, why)
+		}
+		if parent = outer.parent; listens || s != alive {
+			parent = nil
 		}
 	}
+	if parent != nil && parent.Done() != nil {
+		if err := parent.Err(); err != nil {
+			c.end(stateOf(err), context.Cause(parent))
+		} else {
+			stop = context.AfterFunc(parent, func() { c.end(stateOf(parent.Err()), context.Cause(parent)) })
+		}
+	}
+	var n notice
+	c.mu.Lock()
+	if state(c.state.Load()) == alive {
+		l.stop, l.ups = stop, ups
+		n = c.due()
+	} else {
+		n = notice{stop: stop, ups: ups} // it has ended without them
+	}
+	c.mu.Unlock()
+	n.tell()
 }
 
-// directly returns ctx, or the one that it hands everything on to, as a Ctx that can or cannot be disarmed; else nil.
-func directly(ctx context.Context, disarms bool) *Ctx {
+// directly returns ctx, or the one that it hands everything on to, as a Ctx; else nil.
+func directly(ctx context.Context) *Ctx {
 	for {
 		switch p := ctx.(type) {
 		case *Ctx:
-			if p.disarms == disarms {
-				return p
-			}
-			return nil
+			return p
 		case interface{ Parent() context.Context }:
 			ctx = p.Parent()
 		default:
@@ -168,108 +271,104 @@ func directly(ctx context.Context, disarms bool) *Ctx {
 	}
 }
 
-// attach has child told when c is cancelled, unless c is real already and must be child's parent.
-func (c *Ctx) attach(child *Ctx) (at time.Time, limited, attached, canceled bool) {
+// attach has up's context told when c ends, unless it has already. listens: c hears of everything that ends it, so that nobody further out need
+// be listened to.
+func (c *Ctx) attach(up *link) (s state, why error, listens bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.real.Load() {
-		return at, false, false, false
+	if s = state(c.state.Load()); s == alive {
+		c.add(&up.Link, up)
 	}
-	if c.children == nil {
-		c.children = c.room[:0]
-	}
-	c.children = append(c.children, child)
-	return c.at, !c.follows && !c.disarmed.Load(), true, c.canceled
+	return s, c.why, c.live != nil
 }
 
-// overrun ends the context by a deadline: its own, or that of one outside. Called with mu held.
-func (c *Ctx) overrun() {
-	c.overdue = true
-	now := time.Now()
-	if !c.follows && !c.disarmed.Load() && !now.Before(c.at) {
-		c.expired = true
-		c.endCause(c.cause)
-		return
+// due ends the context if a deadline has passed, and otherwise sees to it that the timer fires in time for the next. Called with mu held and live set.
+func (c *Ctx) due() notice {
+	if state(c.state.Load()) != alive {
+		return notice{}
 	}
-	for outer := directly(c.parent, true); outer != nil; outer = directly(outer.parent, true) {
-		if !outer.follows && !outer.disarmed.Load() && !now.Before(outer.at) {
-			c.endCause(outer.cause)
-			return
+	l, next, now := c.live, never, time.Since(c.at)
+	if c.limited() {
+		if next = 0; now >= 0 {
+			return c.expire()
 		}
 	}
-	c.overdue = false // lifted meanwhile
+	if l.watch != nil {
+		if now >= l.watchEnd {
+			return c.ended(overdue, l.watch)
+		}
+		if next == never || l.watchEnd < next {
+			next = l.watchEnd
+		}
+	}
+	for outer := directly(c.parent); outer != nil && !outer.real.Load(); outer = directly(outer.parent) {
+		if !outer.limited() {
+			continue
+		}
+		at := outer.at.Sub(c.at)
+		if now >= at {
+			return c.ended(overdue, outer.limit.Cause)
+		}
+		if next == never || at < next {
+			next = at
+		}
+	}
+	if next == never || l.fires != never && l.fires <= next {
+		return notice{} // a timer that fires too early looks at what is due then
+	}
+	if next >= 0 && now < 0 && l.queued.ctx == nil && c.limit.add(&l.queued, c) {
+		l.fires = 0
+		return notice{}
+	}
+	l.fires = next
+	if l.timer == nil {
+		l.timer = time.AfterFunc(next-now, c.fire)
+	} else {
+		l.timer.Reset(next - now)
+	}
+	return notice{}
 }
 
-// expire is the timer's function, for contexts that can be disarmed. The timer is not stopped when what it was started for is over, and not
-// moved when a watch ends later than it fires: it looks at what is due, and goes on if need be. So a Read of a body costs no timer.
-func (c *Ctx) expire() {
+// fire is the timer's function. The timer is not stopped when what it was started for is over, and not moved when a watch ends later than it
+// fires: it looks at what is due, and goes on if need be. So a Read of a body costs no timer.
+func (c *Ctx) fire() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.fires = never
-	switch {
-	case c.canceled || c.inner.Err() != nil:
-	case c.watch != nil:
-		if left := c.watchEnd - time.Since(c.at); left > 0 {
-			c.fires = c.watchEnd
-			c.timer.Reset(left)
-			return
-		}
-		c.overdue = true
-		c.endCause(c.watch)
-	case c.watchEnd != never: // a watch that ended in time
-	default:
-		c.overrun()
-	}
+	c.live.fires = never
+	n := c.due()
+	c.mu.Unlock()
+	n.tell()
 }
 
-// Watch ends the context with cause unless Unwatch is called within d. It is for contexts that can be disarmed, once that has
-// been done: it uses the same timer.
+// Watch ends the context with cause, as by a deadline, unless Unwatch is called within d.
 func (c *Ctx) Watch(d time.Duration, cause error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.realize()
-	c.watch, c.watchEnd = cause, time.Since(c.at)+d
-	switch {
-	case c.timer == nil:
-		c.timer = time.AfterFunc(d, c.expire)
-	case c.fires == never || c.watchEnd < c.fires:
-		c.timer.Reset(d)
-	default:
-		return
+	var n notice
+	c.mu.Lock()
+	l := c.live
+	l.watch, l.watchEnd = cause, time.Since(c.at)+d
+	if l.fires == never || l.watchEnd < l.fires {
+		n = c.due()
 	}
-	c.fires = c.watchEnd
+	c.mu.Unlock()
+	n.tell()
 }
 
 // Unwatch ends a watch.
 func (c *Ctx) Unwatch() {
 	c.mu.Lock()
-	c.watch = nil
+	if c.live != nil {
+		c.live.watch = nil
+	}
 	c.mu.Unlock()
 }
 
 // Real reports whether anybody has waited on the context, so that it has to be cancelled.
 func (c *Ctx) Real() bool { return c.real.Load() }
 
-// Err implements [context.Context].
-func (c *Ctx) Err() error {
-	if c.real.Load() && !c.disarms {
-		return c.inner.Err()
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err()
-}
-
 // Over reports whether the context has ended as far as can be told without looking at the clock: it is what to ask just after a
 // context was made. Contexts around it are asked the same, as far as they can answer.
 func (c *Ctx) Over() bool {
-	if c.real.Load() {
-		return c.Err() != nil
-	}
-	c.mu.Lock()
-	canceled := c.canceled
-	c.mu.Unlock()
-	if canceled {
+	if state(c.state.Load()) != alive {
 		return true
 	}
 	if p, ok := c.parent.(interface{ Over() bool }); ok {
@@ -278,69 +377,25 @@ func (c *Ctx) Over() bool {
 	return c.parent.Err() != nil
 }
 
-// err is Err with mu held.
-func (c *Ctx) err() error {
-	if !c.real.Load() {
-		switch {
-		case c.canceled:
-			return context.Canceled
-		case c.follows || c.disarmed.Load() || time.Now().Before(c.at):
-			return c.parent.Err()
-		}
-		if err := c.parent.Err(); err != nil {
-			return err
-		}
-		c.realize() // past the deadline: the standard context says so at once, with the cause
-	}
-	if c.overdue {
-		return context.DeadlineExceeded
-	}
-	err := c.inner.Err()
-	if err != nil && c.disarms && !c.canceled {
-		if outer := directly(c.parent, true); outer != nil && outer.Err() != nil {
-			return outer.Err() // which knows whether it was a deadline
-		}
-	}
-	return err
-}
-
-// Value implements [context.Context]. The standard context may stand on one further out, so only what package context looks for in it comes from there: a
-// context of its own, by a key that is an *int.
-func (c *Ctx) Value(key any) any {
-	if _, ok := key.(*int); ok && c.real.Load() {
-		if v := c.inner.Value(key); v != nil {
-			return v
-		}
-	}
-	return c.parent.Value(key)
-}
-
 // Expired reports whether this context's own deadline has passed, and not before it was cancelled, disarmed or ended by its parent.
 func (c *Ctx) Expired() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.hasExpired()
-}
-
-func (c *Ctx) hasExpired() bool {
-	switch {
-	case c.follows || c.disarmed.Load():
-		return false
-	case c.disarms && c.real.Load():
-		return c.expired
-	case c.real.Load():
-		return c.inner.Err() == context.DeadlineExceeded
-	case c.canceled:
+	if !c.limited() {
 		return false
 	}
-	return !time.Now().Before(c.at) && c.parent.Err() == nil
+	if state(c.state.Load()) == alive && !c.real.Load() && time.Until(c.at) <= 0 {
+		c.ask()
+	}
+	return state(c.state.Load()) != alive && c.expired
 }
 
-// Disarm lifts the deadline of a context made with disarms, and reports false when it has passed already.
+// Disarm lifts the deadline, and reports false when it has passed already.
 func (c *Ctx) Disarm() bool {
+	if c.Expired() {
+		return false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.hasExpired() {
+	if c.expired && c.limited() { // meanwhile
 		return false
 	}
 	c.disarmed.Store(true)
@@ -354,28 +409,21 @@ func (c *Ctx) Lift() (outer context.Context) {
 	return c.parent
 }
 
+// Outer returns the one outside it, for those who want to know what stands around them.
+func (c *Ctx) Outer() context.Context { return c.parent }
+
 // Finish cancels the context and reports whether its own deadline had passed before.
 func (c *Ctx) Finish() (expired bool) {
+	if c.real.Load() {
+		c.ask() // the parent may have ended it, and has the cause
+	} else {
+		c.Expired()
+	}
 	c.mu.Lock()
-	expired = c.hasExpired()
-	if !c.canceled {
-		if expired && !c.real.Load() && c.children == nil {
-			c.realize() // so that it has ended by its deadline, not by us
-		}
-		c.canceled = true
-		if c.timer != nil {
-			c.timer.Stop()
-		}
-		if c.real.Load() {
-			c.stop(nil)
-		}
-	}
-	children := c.children
-	c.children = nil
+	n := c.ended(canceled, context.Canceled)
+	expired = c.expired && c.limited()
 	c.mu.Unlock()
-	for _, child := range children {
-		child.Finish()
-	}
+	n.tell()
 	return expired
 }
 

@@ -14,6 +14,13 @@ var errCause = errors.New("cause")
 
 type key struct{}
 
+// limit is a Limit like that of a timeout; one for each context, so it is shared in a bubble too.
+func limit(cause error) *deadline.Limit {
+	l := &deadline.Limit{Cause: cause, Shared: true}
+	l.ShareInBubbles()
+	return l
+}
+
 // view is all that anybody can see of a context and of one derived from it.
 type view struct {
 	err, cause           error
@@ -100,7 +107,7 @@ func TestEqualsStandard(t *testing.T) {
 					v.left = time.Until(at)
 					return v
 				}
-				var got, want view
+				var got, alone, want view
 				synctest.Test(t, func(t *testing.T) {
 					want = run(func(p context.Context, d time.Duration) (context.Context, func()) {
 						c, cancel := context.WithTimeoutCause(p, d, errCause)
@@ -109,18 +116,26 @@ func TestEqualsStandard(t *testing.T) {
 				})
 				synctest.Test(t, func(t *testing.T) {
 					got = run(func(p context.Context, d time.Duration) (context.Context, func()) {
-						c := deadline.New(p, d, errCause, false)
+						c := deadline.New(p, d, limit(errCause))
 						return c, c.Cancel
 					})
 				})
-				if want.cause != nil && got.cause != nil && want.cause.Error() == got.cause.Error() {
-					got.cause = want.cause
-				}
-				if want.childCause != nil && got.childCause != nil && want.childCause.Error() == got.childCause.Error() {
-					got.childCause = want.childCause
-				}
-				if got != want {
-					t.Errorf("got  %+v\nwant %+v", got, want)
+				synctest.Test(t, func(t *testing.T) {
+					alone = run(func(p context.Context, d time.Duration) (context.Context, func()) {
+						c := deadline.New(p, d, &deadline.Limit{Cause: errCause}) // with a timer of its own
+						return c, c.Cancel
+					})
+				})
+				for i, got := range []view{got, alone} {
+					if want.cause != nil && got.cause != nil && want.cause.Error() == got.cause.Error() {
+						got.cause = want.cause
+					}
+					if want.childCause != nil && got.childCause != nil && want.childCause.Error() == got.childCause.Error() {
+						got.childCause = want.childCause
+					}
+					if got != want {
+						t.Errorf("shared and alone, %d: got  %+v\nwant %+v", i, got, want)
+					}
 				}
 			})
 		}
@@ -131,7 +146,7 @@ func TestDisarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, asked := range []bool{true, false} {
 			parent, end := context.WithCancel(context.Background())
-			c := deadline.New(parent, time.Second, errCause, true)
+			c := deadline.New(parent, time.Second, limit(errCause))
 			if asked {
 				c.Done()
 			}
@@ -159,7 +174,7 @@ func TestDisarm(t *testing.T) {
 func TestDisarmTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, asked := range []bool{true, false} {
-			c := deadline.New(context.Background(), time.Second, errCause, true)
+			c := deadline.New(context.Background(), time.Second, limit(errCause))
 			if asked {
 				c.Done()
 			}
@@ -181,9 +196,9 @@ func TestDisarmTooLate(t *testing.T) {
 
 // TestOneAllocation guards the reason for this package.
 func TestOneAllocation(t *testing.T) {
-	parent := context.Background()
+	parent, limit := context.Background(), limit(errCause)
 	got := testing.AllocsPerRun(100, func() {
-		c := deadline.New(parent, time.Hour, errCause, false)
+		c := deadline.New(parent, time.Hour, limit)
 		_ = c.Err()
 		c.Finish()
 	})
@@ -195,17 +210,15 @@ func TestOneAllocation(t *testing.T) {
 // TestNoTimerLeft: a cancelled context leaves nothing behind that would fire later.
 func TestNoTimerLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, disarms := range []bool{true, false} {
-			start := time.Now()
-			c := deadline.New(context.Background(), time.Hour, errCause, disarms)
-			c.Done()
-			c.Cancel()
-			if err := c.Err(); err != context.Canceled {
-				t.Errorf("disarms %v: Err after Cancel: got %v, want %v", disarms, err, context.Canceled)
-			}
-			if since := time.Since(start); since != 0 {
-				t.Errorf("disarms %v: %v passed", disarms, since)
-			}
+		start := time.Now()
+		c := deadline.New(context.Background(), time.Hour, limit(errCause))
+		c.Done()
+		c.Cancel()
+		if err := c.Err(); err != context.Canceled {
+			t.Errorf("Err after Cancel: got %v, want %v", err, context.Canceled)
+		}
+		if since := time.Since(start); since != 0 {
+			t.Errorf("%v passed", since)
 		}
 	})
 }
@@ -241,23 +254,17 @@ func TestNested(t *testing.T) {
 		for _, realOuter := range []bool{false, true} {
 			t.Run(c.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					outer := deadline.New(context.Background(), c.outer, errOuter, true)
+					outer := deadline.New(context.Background(), c.outer, limit(errOuter))
 					defer outer.Cancel()
 					if realOuter {
 						outer.Done()
 					}
-					inner := deadline.New(through{outer}, c.inner, errCause, true)
+					inner := deadline.New(through{outer}, c.inner, limit(errCause))
 					defer inner.Cancel()
 					done := inner.Done()
 					c.story(outer, inner)
 					synctest.Wait()
-					if got := inner.Err(); got != c.err {
-						t.Errorf("Err: got %v, want %v", got, c.err)
-					}
-					if got := context.Cause(inner); got != c.cause {
-						t.Errorf("Cause: got %v, want %v", got, c.cause)
-					}
-					select {
+					select { // before Err, which looks at the clock itself
 					case <-done:
 						if c.err == nil {
 							t.Error("Done is closed")
@@ -266,6 +273,12 @@ func TestNested(t *testing.T) {
 						if c.err != nil {
 							t.Error("Done is not closed")
 						}
+					}
+					if got := inner.Err(); got != c.err {
+						t.Errorf("Err: got %v, want %v", got, c.err)
+					}
+					if got := context.Cause(inner); got != c.cause {
+						t.Errorf("Cause: got %v, want %v", got, c.cause)
 					}
 					if got := [2]bool{outer.Expired(), inner.Expired()}; got != c.expired {
 						t.Errorf("Expired of outer and inner: got %v, want %v", got, c.expired)
@@ -286,8 +299,8 @@ func TestLift(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		caller, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		total := deadline.New(caller, 30*time.Second, errCause, true)
-		attempt := deadline.New(total, 10*time.Second, errCause, true)
+		total := deadline.New(caller, 30*time.Second, limit(errCause))
+		attempt := deadline.New(total, 10*time.Second, limit(errCause))
 		defer total.Cancel()
 		defer attempt.Cancel()
 		done := attempt.Done()
@@ -320,13 +333,16 @@ func (b between) Value(k any) any {
 
 // A limit inside a limit, which is not made real: it ends as two standard contexts would, and sees the values in between.
 func TestInside(t *testing.T) {
-	for _, disarms := range []bool{false, true} {
+	for _, realOuter := range []bool{false, true} {
 		for _, how := range []string{"inner", "outer cancelled", "outer cancelled before", "caller"} {
 			synctest.Test(t, func(t *testing.T) {
 				caller, leave := context.WithCancel(context.WithValue(t.Context(), key{}, "caller"))
 				defer leave()
-				outer := deadline.New(caller, time.Hour, errors.New("outer"), disarms)
-				inner := deadline.New(between{outer}, time.Minute, errCause, disarms)
+				outer := deadline.New(caller, time.Hour, limit(errors.New("outer")))
+				if realOuter {
+					outer.Done()
+				}
+				inner := deadline.New(between{outer}, time.Minute, limit(errCause))
 				defer outer.Cancel()
 				defer inner.Cancel()
 				if how == "outer cancelled before" {
