@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/backstay-go/backstay/internal/tap"
 )
 
 // CallInfo is what is known of a call before its first attempt. The zero value is a call without a name, of unknown
@@ -46,7 +48,9 @@ type Call struct {
 	observer Observer // nil: none
 	prev     error    // why the attempt before this one ended
 	info     CallInfo
+	began    time.Duration // of the attempt, since epoch
 	attempt  int32
+	timeless bool        // the observer has no use for how long the attempt took
 	retrying atomic.Bool // a retry repeats this call or one around it; a hedge outside that retry may derive a Call meanwhile
 
 	made atomic.Int32 // attempts started; used in first only
@@ -70,6 +74,12 @@ func (c *Call) Holds() bool { return c.info.Holds }
 // Attempt returns the number of this attempt within the call, from 1. Parallel attempts have different numbers.
 func (c *Call) Attempt() int { return int(c.attempt) }
 
+// Elapsed returns how long ago the call began: its first attempt, at the outermost policy of its pipeline.
+func (c *Call) Elapsed() time.Duration { return time.Since(epoch) - c.first.began }
+
+// epoch is where calls count their time from: reading the time since a moment is cheaper than reading the time.
+var epoch = time.Now()
+
 // Previous returns why the attempt before this one ended; nil for the first.
 func (c *Call) Previous() error { return c.prev }
 
@@ -80,8 +90,8 @@ func (c *Call) Observer() Observer { return c.observer }
 // attempt, prev why the one before it ended (nil for one that starts beside it). Safe for concurrent use.
 func (c *Call) Next(ctx context.Context, prev error) *Call {
 	next := &Call{
-		ctx: ctx, first: c.first, target: c.target, observer: c.observer, prev: prev,
-		info: c.info, attempt: c.first.made.Add(1),
+		ctx: ctx, first: c.first, target: c.target, observer: c.observer, prev: prev, timeless: c.timeless,
+		info: c.info, attempt: c.first.made.Add(1), began: time.Since(epoch),
 	}
 	if c.retrying.Load() {
 		next.retrying.Store(true)
@@ -99,6 +109,11 @@ func (c *Call) BeginRetry() bool {
 // Emit tells the call's observer and own of e, filling in the call's name, key and attempt where e leaves
 // them out. own is a policy's own observer; either may be nil.
 func (c *Call) Emit(ctx context.Context, own Observer, e Event) {
+	c.emit(ctx, own, &e)
+}
+
+// emit is Emit without a copy of e, which it fills in.
+func (c *Call) emit(ctx context.Context, own Observer, e *Event) {
 	if c.observer == nil && own == nil {
 		return
 	}
@@ -111,8 +126,12 @@ func (c *Call) Emit(ctx context.Context, own Observer, e Event) {
 	if e.Attempt == 0 {
 		e.Attempt = int(c.attempt)
 	}
-	observe(ctx, c.observer, e)
-	observe(ctx, own, e)
+	if c.observer != nil {
+		observe(ctx, c.observer, e)
+	}
+	if own != nil {
+		observe(ctx, own, e)
+	}
 }
 
 // Parent returns the context that the Call hands everything on to but its own key.
@@ -153,7 +172,7 @@ func (c *Call) Value(key any) any {
 	switch key {
 	case any(callKey{}):
 		return c
-	case any(observerKey{}):
+	case any(tap.Key{}):
 		return nil // an observer put on a context sees the call made with it, not calls inside that one
 	}
 	return c.ctx.Value(key)

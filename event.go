@@ -3,14 +3,16 @@ package backstay
 import (
 	"context"
 	"time"
+
+	"github.com/backstay-go/backstay/internal/tap"
 )
 
 // EventKind says what happened.
 type EventKind uint8
 
 const (
-	EventCall     EventKind = iota + 1 // a call ended: Elapsed, Attempt (how many were made), Class, Err
-	EventAttempt                       // an attempt ended: Elapsed, Class, Err
+	EventCall     EventKind = iota + 1 // a call ended: Elapsed, Attempt (how many were made), Class, Status, Err
+	EventAttempt                       // an attempt ended: Elapsed, Class, Status, Err, Reason ("first", "retry", "hedge")
 	EventRetry                         // another attempt is scheduled: Wait, Reason (where the wait comes from), Err
 	EventStop                          // a retry gave up: Reason, Err
 	EventReject                        // a policy refused: Reason, Wait, Err
@@ -57,6 +59,7 @@ type Event struct {
 	To      string        // the state after
 	Reason  string        // in a word or a few
 	Class   Class         // what the ending counted as
+	Status  uint16        // the number of the answer's status, such as HTTP's 404; 0: none
 	Err     error         // what went wrong; may carry secrets of the function that made it
 }
 
@@ -67,6 +70,13 @@ type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
 
+// Enabler is the optional ability of an [Observer] to say that it would do nothing with the events of a call, as one for metrics where nothing
+// collects them. A [Pipeline] asks once, before each call; a call that nobody watches makes no events and costs nothing more.
+type Enabler interface {
+	// Enabled reports whether the events of the call with this context are wanted. It is called for every call, so it must be quick.
+	Enabled(ctx context.Context) bool
+}
+
 // ObserverFunc is a function that is an [Observer].
 type ObserverFunc func(ctx context.Context, e Event)
 
@@ -75,44 +85,55 @@ func (f ObserverFunc) Observe(ctx context.Context, e Event) { f(ctx, e) }
 
 // Observers returns one that tells all of them, in order. Nil ones are left out; with none left it is nil.
 func Observers(observers ...Observer) Observer {
-	var all multiObserver
+	var all Observer
 	for _, o := range observers {
-		if o != nil {
-			all = append(all, o)
-		}
-	}
-	switch len(all) {
-	case 0:
-		return nil
-	case 1:
-		return all[0]
+		all = beside(all, o)
 	}
 	return all
 }
 
-type multiObserver []Observer
-
-func (m multiObserver) Observe(ctx context.Context, e Event) {
-	for _, o := range m {
-		observe(ctx, o, e)
+// beside returns an observer that tells both, each of which may be nil.
+func beside(first, second Observer) Observer {
+	switch {
+	case first == nil:
+		return second
+	case second == nil:
+		return first
 	}
+	return &bothObservers{first, second}
+}
+
+// bothObservers is two of them. More are one inside the other: two are the rule, made for each call whose context has an observer, and this is one allocation.
+type bothObservers struct{ first, second Observer }
+
+func (b *bothObservers) Observe(ctx context.Context, e Event) {
+	observe(ctx, b.first, &e)
+	observe(ctx, b.second, &e)
+}
+
+// Enabled reports whether one of them wants events.
+func (b *bothObservers) Enabled(ctx context.Context) bool {
+	return wants(ctx, b.first) || wants(ctx, b.second)
+}
+
+func wants(ctx context.Context, o Observer) bool {
+	e, ok := o.(Enabler)
+	return !ok || e.Enabled(ctx)
 }
 
 // observe tells o of e. Observers that panic, panic for themselves.
-func observe(ctx context.Context, o Observer, e Event) {
-	if o == nil {
-		return
-	}
+func observe(ctx context.Context, o Observer, e *Event) {
 	defer func() { _ = recover() }()
-	o.Observe(ctx, e)
+	o.Observe(ctx, *e)
 }
 
-type observerKey struct{}
-
-// WithObserver returns a context whose next call is also watched by o. Calls made inside that call are not.
+// WithObserver returns a context whose next call is also watched by o, besides those that ctx has already. Calls made inside that call are not.
 func WithObserver(ctx context.Context, o Observer) context.Context {
 	if o == nil {
 		return ctx
 	}
-	return context.WithValue(ctx, observerKey{}, o)
+	if outer, ok := ctx.Value(tap.Key{}).(Observer); ok {
+		o = beside(outer, o)
+	}
+	return context.WithValue(ctx, tap.Key{}, o)
 }

@@ -57,12 +57,12 @@ type Keyed[P Policy] struct {
 	obs    Observer
 	max    int
 	idle   time.Duration
-	base   time.Time // entries count time from here
 	seed   maphash.Seed
 	shards [32]shard[P]
 
-	unkeyed atomic.Int64
-	evicted atomic.Int64
+	unkeyed  atomic.Int64
+	evicted  atomic.Int64
+	watchers *Watchers // apart, so that an instance that lives on does not keep the others
 
 	mu   sync.Mutex  // taken before a shard's
 	all  []*entry[P] // guarded by mu
@@ -70,16 +70,17 @@ type Keyed[P Policy] struct {
 }
 
 type shard[P Policy] struct {
-	mu sync.RWMutex
-	m  map[string]*entry[P]
-	_  [32]byte // shards of two processors do not share a cache line
+	recent atomic.Pointer[entry[P]] // the entry asked for last, forgotten or not: most clients talk to one host most of the time
+	mu     sync.RWMutex
+	m      map[string]*entry[P] // guarded by mu
+	_      [24]byte             // shards of two processors do not share a cache line
 }
 
 type entry[P Policy] struct {
 	key    string
 	policy P
-	around Around // nil: policy has no such ability
-	used   atomic.Int64
+	around Around       // nil: policy has no such ability
+	used   atomic.Int64 // when the latest call began, since epoch
 	flight atomic.Int32 // calls in flight; far below zero: forgotten
 }
 
@@ -95,7 +96,7 @@ func NewKeyed[P Policy](c KeyedConfig, make func(key string) P) *Keyed[P] {
 	if make == nil {
 		panic(errors.New("backstay: NewKeyed needs a function that makes a policy"))
 	}
-	k := &Keyed[P]{make: make, key: c.Key, obs: c.Observer, max: c.Max, idle: c.Idle, base: time.Now(), seed: maphash.MakeSeed()}
+	k := &Keyed[P]{make: make, key: c.Key, obs: c.Observer, max: c.Max, idle: c.Idle, seed: maphash.MakeSeed(), watchers: &Watchers{}}
 	if k.key == nil {
 		k.key = (*Call).Key
 	}
@@ -122,7 +123,7 @@ func (k *Keyed[P]) Wrap(next Handler) Handler {
 // Around implements [Around].
 func (k *Keyed[P]) Around(ctx context.Context, call *Call, next Handler) Outcome {
 	key := k.key(call)
-	e, gone := k.acquire(key)
+	e, gone := k.acquire(key, call.began)
 	if gone != "" {
 		call.Emit(ctx, k.obs, Event{Kind: EventEvict, Policy: "keyed", Key: gone, Reason: "full"})
 	}
@@ -141,7 +142,7 @@ func (k *Keyed[P]) Around(ctx context.Context, call *Call, next Handler) Outcome
 // Get returns the instance of key, which is made if there is none. ok is false when there is no room and the
 // instance is not kept. It may be forgotten later; calls that matter go through the Keyed.
 func (k *Keyed[P]) Get(key string) (p P, ok bool) {
-	e, _ := k.acquire(key)
+	e, _ := k.acquire(key, time.Since(epoch))
 	if e == nil {
 		return k.make(key), false
 	}
@@ -197,44 +198,54 @@ func (k *Keyed[P]) shard(key string) *shard[P] {
 	return &k.shards[maphash.String(k.seed, key)%uint64(len(k.shards))]
 }
 
-// acquire returns the entry of key with its count of calls raised, or nil when there is no room. gone is the key forgotten for it.
-func (k *Keyed[P]) acquire(key string) (e *entry[P], gone string) {
+// acquire returns the entry of key with its count of calls raised, or nil when there is no room. gone is the key forgotten for it. now may be a
+// little while ago.
+func (k *Keyed[P]) acquire(key string, now time.Duration) (e *entry[P], gone string) {
 	s := k.shard(key)
+	if e = s.recent.Load(); e != nil && e.key == key && e.take(now) {
+		return e, ""
+	}
 	s.mu.RLock()
 	e = s.m[key]
 	s.mu.RUnlock()
-	if e != nil && k.take(e) {
+	if e != nil && e.take(now) {
+		s.recent.Store(e)
 		return e, ""
 	}
 	return k.insert(key, s)
 }
 
 // take raises e's count of calls, and reports false when e has been forgotten.
-func (k *Keyed[P]) take(e *entry[P]) bool {
+func (e *entry[P]) take(now time.Duration) bool {
 	if e.flight.Add(1) <= 0 {
 		e.flight.Add(-1)
 		return false
 	}
-	e.used.Store(int64(time.Since(k.base)))
+	if e.used.Load() < int64(now) {
+		e.used.Store(int64(now))
+	}
 	return true
 }
 
 func (k *Keyed[P]) insert(key string, s *shard[P]) (e *entry[P], gone string) {
 	fresh := &entry[P]{key: key, policy: k.make(key)} // the user's function, so before the lock
 	fresh.around, _ = any(fresh.policy).(Around)
+	if w, ok := any(fresh.policy).(Watchable); ok {
+		w.Watch(&keyWatcher{key, k.watchers})
+	}
 	fresh.flight.Store(1)
 
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	now := int64(time.Since(k.base))
-	fresh.used.Store(now)
+	now := time.Since(epoch)
+	fresh.used.Store(int64(now))
 	s.mu.RLock()
 	e = s.m[key]
 	s.mu.RUnlock()
-	if e != nil && k.take(e) {
+	if e != nil && e.take(now) {
 		return e, ""
 	}
-	if i := k.victim(now); i >= 0 {
+	if i := k.victim(int64(now)); i >= 0 {
 		gone = k.all[i].key
 		k.remove(i)
 	}
@@ -311,5 +322,6 @@ func (k *Keyed[P]) remove(i int) {
 		delete(s.m, e.key)
 	}
 	s.mu.Unlock()
+	s.recent.CompareAndSwap(e, nil) // or it would keep the policy alive
 	k.evicted.Add(1)
 }

@@ -63,6 +63,9 @@ type Outcome struct {
 	// WaitExact says that Wait, also one of 0, is an order of the server's: a retry waits for just that long, and its schedule begins anew after it
 	// (gRPC's pushback, gRFC A6). Without it Wait is the least wait.
 	WaitExact bool
+	// Status is the number of an answer's status, such as HTTP's 404; 0: none. Policies do not look at it; it is for events, since an answer that is
+	// a Success to them may be none to the caller.
+	Status uint16
 }
 
 // Held is what an outcome holds beyond its attempt: a response body, rows, a stream. Whoever drops an outcome calls

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/backstay-go/backstay/internal/tap"
 )
 
 // Pipeline is a chain of policies around a call. It is immutable and safe for concurrent use; build it once, at
@@ -13,6 +15,8 @@ type Pipeline struct {
 	policies []Policy
 	handler  Handler // the policies around attempt
 	observer Observer
+	asked    Enabler // the observer, if it can say that it wants no events; nil: it cannot
+	timeless bool    // the observer has no use for how long attempts took
 }
 
 // Chain returns the pipeline of policies, outermost first: the first one listed sees a call first and its ending last. Nil policies are
@@ -30,6 +34,8 @@ func (p *Pipeline) Observe(o Observer) *Pipeline {
 	}
 	q := *p
 	q.observer = Observers(p.observer, o)
+	q.asked, _ = q.observer.(Enabler)
+	_, q.timeless = q.observer.(interface{ Timeless(tap.Key) })
 	return &q
 }
 
@@ -88,7 +94,14 @@ func (p *Pipeline) String() string {
 // are called by [Do]. The context of an attempt belongs to it; the outcome may hold a value that outlives it only
 // when info.Holds is set.
 func (p *Pipeline) Handle(ctx context.Context, info CallInfo, a Attempter) Outcome {
-	return p.run(ctx, &Call{info: info, target: a})
+	return p.HandleIn(ctx, &Call{}, info, a)
+}
+
+// HandleIn is [Pipeline.Handle] with the memory of the Call provided by the adapter, as a field of what it allocates for a call anyway. call must be
+// a zero Call, and serves one call only.
+func (p *Pipeline) HandleIn(ctx context.Context, call *Call, info CallInfo, a Attempter) Outcome {
+	call.info, call.target = info, a
+	return p.run(ctx, call)
 }
 
 // Attempter makes the attempts of one call; a [Handler] is one. Attempt may be called again while an earlier one runs, if
@@ -102,11 +115,13 @@ func (h Handler) Attempt(ctx context.Context, call *Call) Outcome { return h(ctx
 
 // run starts the call c, whose info and target are set.
 func (p *Pipeline) run(ctx context.Context, c *Call) Outcome {
-	c.ctx, c.first, c.attempt = ctx, c, 1
+	c.ctx, c.first, c.attempt, c.began = ctx, c, 1, time.Since(epoch)
 	c.made.Store(1)
 	handler := Handler(attempt)
 	if p != nil {
-		c.observer = p.observer
+		if p.asked == nil || p.asked.Enabled(ctx) {
+			c.observer, c.timeless = p.observer, p.timeless
+		}
 		if p.handler != nil {
 			handler = p.handler
 		}
@@ -114,8 +129,12 @@ func (p *Pipeline) run(ctx context.Context, c *Call) Outcome {
 	if outer := CallFrom(ctx); outer != nil && outer.retrying.Load() {
 		c.retrying.Store(true)
 	}
-	if own, ok := ctx.Value(observerKey{}).(Observer); ok {
-		c.observer = Observers(c.observer, own)
+	switch own := ctx.Value(tap.Key{}).(type) {
+	case joiner:
+		c.timeless = c.timeless || c.observer == nil
+		c.observer = own.Join(c.observer)
+	case Observer:
+		c.observer, c.timeless = beside(c.observer, own), false
 	}
 	if c.observer == nil {
 		return handler(c, c)
@@ -125,13 +144,13 @@ func (p *Pipeline) run(ctx context.Context, c *Call) Outcome {
 
 // observed runs the call and reports its end, a panic's included.
 func (c *Call) observed(handler Handler) (out Outcome) {
-	start, returned := time.Now(), false
+	start, returned := c.began, false
 	defer func() {
-		e := Event{Kind: EventCall, Attempt: int(c.made.Load()), Elapsed: time.Since(start), Class: Failure}
+		e := Event{Kind: EventCall, Attempt: int(c.made.Load()), Elapsed: time.Since(epoch) - start, Class: Failure}
 		if returned {
-			e.Class, e.Err = out.Judge(c.ctx, e.Elapsed, 0), out.Err
+			e.Class, e.Status, e.Err = out.Judge(c.ctx, e.Elapsed, 0), out.Status, out.Err
 		}
-		c.Emit(c.ctx, nil, e)
+		c.emit(c.ctx, nil, &e)
 	}()
 	out = handler(c, c)
 	returned = true
@@ -149,14 +168,39 @@ func attempt(ctx context.Context, call *Call) Outcome {
 	return call.observedAttempt(ctx)
 }
 
+// why says what the attempt was started for.
+func (c *Call) why() string {
+	switch {
+	case c.attempt <= 1:
+		return "first"
+	case c.prev == nil: // it runs beside the one before
+		return "hedge"
+	}
+	return "retry"
+}
+
+// joiner is a timeless observer on a context that takes the pipeline's in: told beside it, it costs no allocation.
+type joiner interface {
+	Timeless(tap.Key)
+	Join(pipeline Observer) Observer
+}
+
+// clock is the time since epoch, for those who want to know how long an attempt took.
+func (c *Call) clock() time.Duration {
+	if c.timeless {
+		return 0
+	}
+	return time.Since(epoch)
+}
+
 func (c *Call) observedAttempt(ctx context.Context) (out Outcome) {
-	start, returned := time.Now(), false
+	start, returned := c.clock(), false
 	defer func() {
-		e := Event{Kind: EventAttempt, Elapsed: time.Since(start), Class: Failure}
+		e := Event{Kind: EventAttempt, Elapsed: c.clock() - start, Class: Failure, Reason: c.why()}
 		if returned {
-			e.Class, e.Err = out.Judge(ctx, e.Elapsed, 0), out.Err
+			e.Class, e.Status, e.Err = out.Judge(ctx, e.Elapsed, 0), out.Status, out.Err
 		}
-		c.Emit(ctx, nil, e)
+		c.emit(ctx, nil, &e)
 	}()
 	out = c.target.Attempt(ctx, c).Settled()
 	returned = true
