@@ -26,6 +26,8 @@ type Breaker struct {
 	gate  atomic.Uint64          // a gate; written with mu held
 	until atomic.Int64           // when the open period, or the ramp, is over; written with mu held
 
+	watchers backstay.Watchers // told of changes that no observed call makes
+
 	held     atomic.Int32  // permits of Acquire that have not reported
 	rejected atomic.Uint64 // calls refused; in Shadow, that would have been
 	stale    atomic.Uint64 // results dropped since they came from an earlier state

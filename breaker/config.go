@@ -59,6 +59,9 @@ type Config struct {
 
 	// Probes is how many calls may be in flight in the half-open state. Default 2, or Successes if that is less; not above Successes.
 	Probes int `json:"probes"`
+	// ProbeGap is how long a probe keeps the next one waiting while none has succeeded. A server that is down then gets one from each client at a time, and still
+	// one probe that hangs, or that is slow by nature, does not keep all others out. Default 0 and negative: none; up to 24h.
+	ProbeGap time.Duration `json:"probeGap"`
 	// Successes is how many probes must succeed for the breaker to close. Default 2, or Probes if that is more; up to 1,000,000.
 	Successes int `json:"successes"`
 	// Tolerated is how many probes may fail in one half-open period before the breaker opens again. Default 0; negative: 0.
@@ -136,6 +139,9 @@ func (c Config) Validate() error {
 	if c.Ramp > maxDuration {
 		fault("Ramp is %v, want at most %v", c.Ramp, maxDuration)
 	}
+	if c.ProbeGap > maxDuration {
+		fault("ProbeGap is %v, want at most %v", c.ProbeGap, maxDuration)
+	}
 	if c.Probes < 0 {
 		fault("Probes is %d, want at least 1, or 0 for the default", c.Probes)
 	}
@@ -185,6 +191,7 @@ func (c Config) filled() Config {
 		c.Probes = min(2, c.Successes)
 	}
 	c.Tolerated = max(c.Tolerated, 0)
+	c.ProbeGap = max(c.ProbeGap, 0)
 	c.ProbeTimeout = defaulted(c.ProbeTimeout, 15*time.Second)
 	c.MaxHalfOpen = defaulted(c.MaxHalfOpen, 30*time.Second)
 	return c

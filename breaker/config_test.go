@@ -40,6 +40,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"Ramp", breaker.Config{Ramp: long}},
 		{"Probes", breaker.Config{Probes: -1}},
 		{"Probes", breaker.Config{Probes: 3, Successes: 2}},
+		{"ProbeGap", breaker.Config{ProbeGap: long}},
 		{"Successes", breaker.Config{Successes: -1}},
 		{"Successes", breaker.Config{Successes: 2_000_000}},
 		{"Probes", breaker.Config{Probes: 2_000_000}},
@@ -74,7 +75,7 @@ func TestValidateJoinsAllFaults(t *testing.T) {
 func TestConfigsThatAreValid(t *testing.T) {
 	for _, c := range []breaker.Config{
 		{},
-		{FailureRate: -1, SlowRate: -1, MinCalls: -1, SlowCall: -1, Consecutive: -1, Spread: -1, MaxOpenFor: -1, Ramp: -1, Tolerated: -1, MaxHalfOpen: -1},
+		{FailureRate: -1, SlowRate: -1, MinCalls: -1, SlowCall: -1, Consecutive: -1, Spread: -1, MaxOpenFor: -1, Ramp: -1, ProbeGap: -1, Tolerated: -1, MaxHalfOpen: -1},
 		{OpenFor: time.Minute},
 		{Count: 5},
 		{Probes: 50},
@@ -92,7 +93,7 @@ func TestConfigsThatAreValid(t *testing.T) {
 func TestConfigAsJSON(t *testing.T) {
 	want := breaker.Config{
 		Name: "inventory", Window: time.Minute, Count: 100, FailureRate: 0.25, SlowRate: 0.75, MinCalls: 10, SlowCall: 1500 * time.Millisecond,
-		Consecutive: -1, Spread: 2 * time.Second, OpenFor: time.Second, MaxOpenFor: 8 * time.Second, NoJitter: true, Ramp: -1, Probes: 1, Successes: 2,
+		Consecutive: -1, Spread: 2 * time.Second, OpenFor: time.Second, MaxOpenFor: 8 * time.Second, NoJitter: true, Ramp: -1, Probes: 1, ProbeGap: 3 * time.Second, Successes: 2,
 		Tolerated: 3, ProbeTimeout: time.Second, MaxHalfOpen: time.Hour, Mode: breaker.Shadow,
 	}
 	text, err := json.Marshal(want)

@@ -29,7 +29,7 @@
 //	opens on        50 % failures of at least 20 calls in 30s; or 10 failures in a row, at least 1s apart
 //	                slow calls: off
 //	stays open      1s, doubling up to 5s as probes fail, each shortened at random by up to a half
-//	probes          2 at a time, 2 must succeed, none may fail; each is given up after 15s
+//	probes          2 at a time with no gap between them, 2 must succeed, none may fail; each is given up after 15s
 //	after closing   a ramp of 1s
 //
 // # Events

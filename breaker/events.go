@@ -44,7 +44,7 @@ func (b *Breaker) announce(from string, why cause) {
 	if b.state == Open {
 		n.event.Wait = time.Duration(b.until.Load()) - b.since
 	}
-	if n.call != nil || b.rules.Load().Observer != nil {
+	if n.call != nil || b.rules.Load().Observer != nil || b.watchers.Any() {
 		b.outbox.waiting = append(b.outbox.waiting, n)
 	}
 }
@@ -84,6 +84,9 @@ func (b *Breaker) tell(ctx context.Context) {
 		locked = false
 		observe(ctx, n.call, n.event)
 		observe(ctx, own, n.event)
+		if n.call == nil {
+			b.watchers.Observe(ctx, n.event)
+		}
 		b.mu.Lock()
 		locked = true
 	}
@@ -108,4 +111,13 @@ func observe(ctx context.Context, o backstay.Observer, e backstay.Event) {
 	}
 	defer func() { _ = recover() }()
 	o.Observe(ctx, e)
+}
+
+// Watch implements [backstay.Watchable]: o is told of changes of state that no observed call makes, by [Breaker.Trip] and [Breaker.SetMode], by permits, by a value
+// that broke after its call.
+func (b *Breaker) Watch(o backstay.Observer) (stop func()) {
+	if b == nil {
+		return func() {}
+	}
+	return b.watchers.Watch(o)
 }

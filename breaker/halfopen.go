@@ -42,7 +42,7 @@ func (b *Breaker) nextProbe(now time.Duration) (ticket, refusal) {
 		b.round.probes = slices.Delete(b.round.probes, 0, 1)
 		b.round.lost++
 	}
-	if len(b.round.probes) < r.Probes {
+	if len(b.round.probes) < r.Probes && b.gapLeft(now, r) <= 0 {
 		// The machine's own quota is Successes less what has succeeded: it refuses when those in flight are enough to close it.
 		if done := b.machine.allow(); done != nil {
 			return b.begin(now, done), refusal{}
@@ -51,12 +51,25 @@ func (b *Breaker) nextProbe(now time.Duration) (ticket, refusal) {
 	return ticket{}, refusal{"half-open", b.placeIn(now, r)}
 }
 
+// gapLeft is for how long the youngest probe still keeps others from starting. Called with mu held.
+func (b *Breaker) gapLeft(now time.Duration, r *Config) time.Duration {
+	n := len(b.round.probes)
+	if n == 0 || b.round.succeeded > 0 {
+		return 0
+	}
+	return b.round.probes[n-1].start + r.ProbeGap - now
+}
+
 // placeIn returns after how long a call is likely to be let through: the round is then decided, or the oldest lease over. Called with mu held.
 func (b *Breaker) placeIn(now time.Duration, r *Config) time.Duration {
 	if len(b.round.probes) == 0 {
 		return 0
 	}
-	return max(min(r.ProbeTimeout-(now-b.round.probes[0].start), r.OpenFor), 0)
+	left := min(r.ProbeTimeout-(now-b.round.probes[0].start), r.OpenFor)
+	if gap := b.gapLeft(now, r); gap > 0 && len(b.round.probes) < r.Probes {
+		left = min(left, gap)
+	}
+	return max(left, 0)
 }
 
 // begin notes a probe that has its place. Called with mu held.

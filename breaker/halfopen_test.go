@@ -298,3 +298,41 @@ func TestProbesAtATime(t *testing.T) {
 		}
 	})
 }
+
+// With a gap, probes begin one after another until one has succeeded; then the others need not wait. What a refusal says of the time is the rest of the gap.
+func TestProbeGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := plain(1)
+		c.Probes, c.Successes, c.ProbeGap, c.OpenFor = 3, 3, 400*time.Millisecond, time.Second
+		b := due(c)
+		first := acquire(t, b)
+		time.Sleep(400*time.Millisecond - 1)
+		if r := refused(t, b); r == nil || r.RetryAfter != 1 {
+			t.Fatalf("just before the gap is over: got %+v, want a refusal for 1ns", r)
+		}
+		time.Sleep(1)
+		second := acquire(t, b) // the first takes its time
+		if r := refused(t, b); r == nil || r.RetryAfter != 400*time.Millisecond {
+			t.Fatalf("beside two probes: got %+v, want a refusal for 400ms", r)
+		}
+		first.DoneErr(context.Background(), nil)
+		third := acquire(t, b) // at once, although the second has just begun: it works
+		if refused(t, b) == nil {
+			t.Fatal("a fourth probe was let through where three decide")
+		}
+		second.DoneErr(context.Background(), nil)
+		third.DoneErr(context.Background(), nil)
+		wantState(t, b, breaker.Closed)
+	})
+}
+
+// A probe that ends without saying anything leaves no gap behind: nothing of it is under way any more.
+func TestProbeGapAfterNeutral(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := plain(1)
+		c.Probes, c.Successes, c.ProbeGap = 2, 2, time.Second
+		b := due(c)
+		acquire(t, b).Cancel(context.Background())
+		acquire(t, b)
+	})
+}

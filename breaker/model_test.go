@@ -113,6 +113,9 @@ func (m *model) judge() *modelPermit {
 		if len(m.probes) >= m.Probes || len(m.probes)+m.good >= m.Successes {
 			return nil
 		}
+		if n := len(m.probes); n > 0 && m.good == 0 && m.now-m.probes[n-1].start < m.ProbeGap {
+			return nil
+		}
 		p.probe = true
 		m.probes = append(m.probes, p)
 	}
@@ -225,6 +228,7 @@ func FuzzModel(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x00\x00\x00\x00\x00\x10\x00\x10\x00\x10\x00\x10\x00\x10\x00\x10\x00\x10\x00\x10\x00\x10\x00\x10\x00\x10\x00"))
 	f.Add([]byte{5, 3, 0x21, 0x13, 0, 0, 16, 0, 0, 0, 16, 0, 48, 200, 0, 0, 0, 0, 16, 0, 32, 1, 48, 255, 0, 0, 16, 0, 64, 0, 0, 0, 32, 0, 0, 0, 48, 90, 0, 0})
 	f.Add([]byte{0x83, 2, 0x12, 0x31, 80, 0, 0, 0, 48, 255, 0, 0, 0, 0, 16, 1, 80, 1, 80, 2, 0, 0, 80, 4, 0, 0, 16, 0, 80, 0})
+	f.Add([]byte{0, 0, 0x81, 0, 16, 0, 48, 255, 0, 0, 0, 0, 48, 60, 0, 0, 0, 0, 48, 60, 0, 0, 16, 1, 0, 0, 0, 0, 48, 90, 0, 0}) // a gap between probes
 	f.Fuzz(func(t *testing.T, script []byte) {
 		if len(script) < 4 {
 			return
@@ -240,6 +244,9 @@ func runModel(t *testing.T, c, script []byte) {
 		Probes: 1 + int(c[2]&3), Tolerated: int(c[2] >> 4 & 3), ProbeTimeout: 150 * time.Millisecond, MaxHalfOpen: 500 * time.Millisecond,
 	}}
 	m.Successes = m.Probes + int(c[3]&3)
+	if c[2]&0x80 != 0 {
+		m.ProbeGap = 60 * time.Millisecond
+	}
 	if c[0]&0x80 != 0 {
 		m.Count = 8 + int(c[3]>>4)
 	}

@@ -128,3 +128,16 @@ func (b *Breaker) Describe() backstay.Description {
 	}
 	return d
 }
+
+// Gauges implements [backstay.Gauged]: one breaker in its present state, or in its mode where that overrides its judgement.
+func (b *Breaker) Gauges(tell func(backstay.Gauge)) {
+	if b == nil {
+		return
+	}
+	s := b.Snapshot()
+	state := s.State.String()
+	if !s.Mode.judges() {
+		state = s.Mode.String()
+	}
+	tell(backstay.Gauge{Kind: backstay.GaugeState, Policy: kindName, Name: s.Name, State: state, Value: 1})
+}
