@@ -44,7 +44,7 @@ type gradient struct {
 	dropped bool          // a drop in this window: no growth
 
 	top, topRTT   float64 // limit from which it has been shrinking, and fast at that time; 0: it is not
-	from, fromRTT float64 // the same since the last time that a shorter queue was seen
+	from, fromRTT float64 // the same since fast last changed
 
 	dipAt    time.Duration // when the next one is due
 	dip      dipPhase
@@ -73,8 +73,12 @@ func (g *gradient) current() int {
 }
 
 // crowd is how many calls in flight make a limit that nobody reaches come down when they queue. With fewer, a limit of twice as many would refuse
-// the next ordinary burst.
-const crowd = 20
+// the next ordinary burst. When they take far longer than the baseline (log2: eight times as long), a few are enough.
+const (
+	crowd = 20
+	few   = 8
+	far   = 3
+)
 
 // look takes in a window that ends now: n samples with the mean response time x, with peak calls in flight at once. It
 // returns when the next window ends.
@@ -112,6 +116,10 @@ func (g *gradient) look(now time.Duration, n int, x float64, peak int) time.Dura
 	switch {
 	case bound:
 		g.adjust(now, dropped)
+	case peak >= few && g.base+far < g.fast:
+		// Calls tell of a queue only once they have been through it, and it has grown since: come down at once, to what is in flight. The end of the start would
+		// measure the baseline now, which is no moment for it.
+		g.limit, g.start = max(g.min, float64(peak)), false
 	case peak >= crowd && g.tolerance+g.base < g.fast:
 		// Calls queue, and the limit is too far above them to say anything: let it come down to where it is tried.
 		g.limit = max(g.min, g.limit/2, float64(2*peak-1))
@@ -145,7 +153,8 @@ func (g *gradient) adjust(now time.Duration, dropped bool) {
 const better = 0.15
 
 // judgeShrinking finds out whether it helps to shrink. A queue of our own gets shorter with the limit. When half of it brings no better time,
-// the dependency itself has become slower: that is the new baseline.
+// the dependency itself has become slower: that is the new baseline. The half counts from the limit at which the time last changed, since the first
+// windows of a fall still hold calls from before it, and a step of theirs would be taken for help.
 func (g *gradient) judgeShrinking(before float64, now time.Duration) {
 	switch {
 	case g.limit >= before:
@@ -157,16 +166,21 @@ func (g *gradient) judgeShrinking(before float64, now time.Duration) {
 	case g.from == 0:
 		g.from, g.fromRTT = before, g.fast
 	}
-	// Half is more than the queue of others brings about; where the headroom does not let the limit fall by half, a fall that has come to its end will do.
-	if ended := before-g.limit < 0.02*g.limit && g.limit < 0.7*g.from; g.limit > 0.5*g.from && !ended {
+	change := math.Abs(g.fast - g.fromRTT)
+	if change >= better { // for the better, or for the worse by a queue that others build
+		g.from, g.fromRTT = before, g.fast
 		return
 	}
-	if math.Abs(g.fast-g.fromRTT) < better { // neither: a time that gets worse is that of a queue that others build
-		g.slow, g.base, g.baseAt = g.fast, g.fast, now
-		g.settle(g.top, g.topRTT)
-		g.top = 0
+	// Half is more than the queue of others brings about. Where the headroom does not let the limit fall by half, a long fall that has come to its end
+	// will do, and a change in proportion to what is left of it.
+	halvings := math.Log2(g.from / g.limit)
+	ended := before-g.limit < 0.05*g.limit && g.limit < 0.7*g.top
+	if halvings < 1 && !(ended && halvings > 0.25 && change < 2*halvings*better) {
+		return
 	}
-	g.from = 0
+	g.slow, g.base, g.baseAt = g.fast, g.fast, now
+	g.settle(g.top, g.topRTT)
+	g.from, g.top = 0, 0
 }
 
 // headroom is how many calls may be queued with a limit, beyond what the tolerance allows.

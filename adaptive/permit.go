@@ -77,3 +77,15 @@ func (l *Limit) Keep() (busy bool, left time.Duration) {
 	}
 	return l.inFlight.Load() > 0, left
 }
+
+// Gauges implements backstay.Gauged: calls in flight, and the limit as it stands.
+func (l *Limit) Gauges(tell func(backstay.Gauge)) {
+	if l == nil {
+		return
+	}
+	s := l.Snapshot()
+	g := backstay.Gauge{Kind: backstay.GaugeInUse, Policy: "adaptive", Name: l.config.Name, Value: float64(s.InFlight)}
+	tell(g)
+	g.Kind, g.Value = backstay.GaugeLimit, float64(s.Limit)
+	tell(g)
+}
