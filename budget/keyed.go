@@ -39,6 +39,13 @@ func (b *Budget) Keep() (busy bool, left time.Duration) {
 	return false, time.Duration(min(math.Ceil(float64(missing)/token*float64(b.limits.floor)), 1<<62))
 }
 
+// Gauges implements [backstay.Gauged]: the tokens left.
+func (b *Budget) Gauges(tell func(backstay.Gauge)) {
+	if b != nil {
+		tell(backstay.Gauge{Kind: backstay.GaugeTokens, Policy: "budget", Value: b.Snapshot().Tokens})
+	}
+}
+
 // Table holds a budget for each key: a host, a tenant. Its memory is bounded, see [backstay.Keyed]. All methods are safe for concurrent use.
 type Table struct {
 	keyed  *backstay.Keyed[*Budget]
@@ -86,3 +93,6 @@ func (t *Table) Apply(c Config) error {
 
 // Keyed returns the table itself, to list it, or to stand in a chain as [Budget.Wrap] does.
 func (t *Table) Keyed() *backstay.Keyed[*Budget] { return t.keyed }
+
+// Gauges implements [backstay.Gauged]: the tokens left of each key.
+func (t *Table) Gauges(tell func(backstay.Gauge)) { t.keyed.Gauges(tell) }

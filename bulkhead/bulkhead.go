@@ -300,3 +300,19 @@ func (b *Bulkhead) remove(w *waiter) {
 	w.prev, w.next = nil, nil
 	b.queued--
 }
+
+// Gauges implements backstay.Gauged: permits in use, calls that wait, and the limit.
+func (b *Bulkhead) Gauges(tell func(backstay.Gauge)) {
+	if b == nil {
+		return
+	}
+	s := b.Snapshot()
+	g := backstay.Gauge{Kind: backstay.GaugeInUse, Policy: "bulkhead", Name: b.name, Value: float64(s.InUse)}
+	tell(g)
+	g.Kind, g.Value = backstay.GaugeWaiting, float64(s.Queued)
+	tell(g)
+	if s.Limit >= 0 {
+		g.Kind, g.Value = backstay.GaugeLimit, float64(s.Limit)
+		tell(g)
+	}
+}

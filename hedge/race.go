@@ -87,7 +87,7 @@ func (r *race) hedgeOnce(delay time.Duration) bool {
 
 // begin starts an attempt: the one of call, or a further one when it is nil. It returns the attempt's number.
 func (r *race) begin(call *backstay.Call) int {
-	bound := deadline.Open(r.ctx)
+	bound := deadline.Open(r.ctx, nil)
 	e := ending{index: len(r.bounds)}
 	r.bounds = append(r.bounds, bound)
 	ctx := context.Context(bound)

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -204,4 +205,18 @@ func (l *Limit) Describe() backstay.Description {
 		}
 	}
 	return d
+}
+
+// Gauges implements backstay.Gauged: tokens left, below zero when calls wait, and the calls that do.
+func (l *Limit) Gauges(tell func(backstay.Gauge)) {
+	if l == nil {
+		return
+	}
+	s := l.Snapshot()
+	g := backstay.Gauge{Kind: backstay.GaugeWaiting, Policy: "ratelimit", Name: l.config.Name, Value: float64(s.Waiting)}
+	tell(g)
+	if !math.IsInf(s.Rate, 1) {
+		g.Kind, g.Value = backstay.GaugeTokens, s.Tokens
+		tell(g)
+	}
 }

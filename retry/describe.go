@@ -56,3 +56,11 @@ func (r *Retry) Describe() backstay.Description {
 	d.Detail = s.String()
 	return d
 }
+
+// Gauges implements [backstay.Gauged]: the tokens left of Config.Budget. Budgets that BudgetFor returns are for their owner to tell of, as
+// budget.Table does.
+func (r *Retry) Gauges(tell func(backstay.Gauge)) {
+	if r != nil && r.c.BudgetFor == nil {
+		r.c.Budget.Gauges(tell)
+	}
+}

@@ -2,7 +2,6 @@ package retry
 
 import (
 	"context"
-	"time"
 
 	"github.com/backstay-go/backstay"
 )
@@ -10,8 +9,7 @@ import (
 // Retry is a policy that repeats failed calls. It holds nothing of any call, so one Retry serves any number of pipelines. A nil *Retry makes
 // each call once. All methods are safe for concurrent use.
 type Retry struct {
-	c    Config    // with defaults
-	base time.Time // times are counted from here: reading the time since is cheaper than the time
+	c    Config // with defaults
 	loop *backstay.Pipeline
 }
 
@@ -20,7 +18,7 @@ func New(c Config) *Retry {
 	if err := c.Validate(); err != nil {
 		panic(err)
 	}
-	r := &Retry{c: c.withDefaults(), base: time.Now()}
+	r := &Retry{c: c.withDefaults()}
 	r.loop = backstay.Chain(r)
 	return r
 }
@@ -51,14 +49,12 @@ func (r *Retry) Around(ctx context.Context, call *backstay.Call, next backstay.H
 	if limit == 1 || !call.BeginRetry() && !r.c.Nested {
 		return next(ctx, call)
 	}
-	start := time.Since(r.base)
 	out := next(ctx, call)
 	if out.Class == backstay.Success && out.Err == nil {
 		return out
 	}
 	s := series{
-		c: &r.c, ctx: ctx, call: call, current: call, limit: limit, tokens: tokens,
-		base: r.base, start: start, waits: waits{c: &r.c},
+		c: &r.c, ctx: ctx, call: call, current: call, limit: limit, tokens: tokens, waits: waits{c: &r.c},
 	}
 	return s.run(out, next)
 }

@@ -21,8 +21,6 @@ type series struct {
 	current *backstay.Call // of the latest attempt
 	limit   int            // of attempts
 	tokens  *budget.Budget // nil: no bound
-	base    time.Time
-	start   time.Duration // since base
 	waits   waits
 
 	made   int  // attempts that were not refused
@@ -157,7 +155,7 @@ func (s *series) fits(need time.Duration) bool {
 	return !ok || need <= time.Until(deadline)
 }
 
-func (s *series) elapsed() time.Duration { return time.Since(s.base) - s.start }
+func (s *series) elapsed() time.Duration { return s.call.Elapsed() }
 
 // ended returns the outcome of a call whose latest attempt is not to be repeated: as it is, but when the context cut that attempt short, with
 // the last real error.

@@ -71,7 +71,7 @@ func (c Config) Validate() error {
 // Timeout is a policy that bounds how long a call may take. It is safe for concurrent use; its settings do not change.
 type Timeout struct {
 	config    Config
-	cause     error // the context's cause when Limit passes
+	limit     *deadline.Limit // of the contexts of calls
 	abandoned atomic.Int64
 }
 
@@ -83,7 +83,7 @@ func NewWith(c Config) *Timeout {
 	if err := c.Validate(); err != nil {
 		panic(err)
 	}
-	return &Timeout{config: c, cause: &Error{Name: c.Name, Limit: c.Limit}}
+	return &Timeout{config: c, limit: &deadline.Limit{Cause: &Error{Name: c.Name, Limit: c.Limit}, Shared: true}}
 }
 
 // Abandoned returns how many abandoned functions are still running.
@@ -121,15 +121,15 @@ func (t *Timeout) Around(ctx context.Context, call *backstay.Call, next backstay
 			}
 		}
 	}
-	limit, cause := t.config.Limit, t.cause
+	limit, shared := t.config.Limit, t.limit
 	if t.config.LimitFor != nil {
 		limit = t.config.LimitFor(ctx, call)
-		cause = &Error{Name: t.config.Name, Limit: limit}
+		shared = &deadline.Limit{Cause: &Error{Name: t.config.Name, Limit: limit}}
 	}
 	if limit <= 0 {
 		return next(ctx, call)
 	}
-	bound := deadline.New(ctx, limit, cause, call.Holds())
+	bound := deadline.New(ctx, limit, shared)
 	if t.config.Abandon {
 		return t.abandon(ctx, bound, limit, call, next)
 	}
