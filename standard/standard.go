@@ -7,7 +7,7 @@
 //	retry             3 attempts, full jitter 100 ms × 2 ≤ 5 s, server hints ≤ 30 s
 //	  budget per key  10 % of the calls of the last 10 s, start 2, cap 10, one more per 10 s
 //	limit per key     adaptive: as many at once as the server bears, 10 to 1,000, from 1,000
-//	breaker per key   50 % of ≥ 20 calls in 30 s, or 10 in a row over ≥ 1 s; open at most 1 s
+//	breaker per key   50 % of ≥ 20 calls in 30 s, or 5 in a row over ≥ 1 s; open at most 1 s; a second between probes; ramp 0.3 s
 //	attempt timeout   10 s, to the headers
 //
 // A stage is changed by its own Config, and switched off as that says: Retry.Attempts 1, Breaker.Mode breaker.Disabled, Limit.Shadow,
@@ -44,7 +44,7 @@ type Config struct {
 	// Limit sets the adaptive limit of each key. Its Initial is its Max by default, so that a burst at start is not refused before anything is known of
 	// the server; its Min is 10, so that a client with few calls at once is never refused; its SlowCall is half of Attempt, its Name the key.
 	Limit adaptive.Config `json:"limit,omitzero"`
-	// Breaker sets the breaker of each key. Its SlowCall is half of Attempt by default, MaxOpenFor 1s, its Name the key.
+	// Breaker sets the breaker of each key. Its SlowCall is half of Attempt by default, Consecutive 5, MaxOpenFor and ProbeGap 1s, Ramp 300ms, its Name the key.
 	Breaker breaker.Config `json:"breaker,omitzero"`
 	// Keys is how many keys (hosts) have state of their own. Default 1,024.
 	Keys int `json:"keys,omitempty"`
@@ -80,6 +80,16 @@ func (c Config) Validate() error {
 // docs/decisions/005: with more, clients come back later than they would without a breaker.
 const maxOpenFor = time.Second
 
+// Where many clients make few calls each, a stalled server hears of their breakers only if those open after a few calls, and refuse some: see docs/decisions/055.
+const (
+	consecutive = 5
+	probeGap    = time.Second
+)
+
+// ramp is how long a breaker that has closed still holds calls back. The adaptive limit around it bounds what comes then, and a second of it would be a second of
+// refusals where one client makes all the calls: see docs/decisions/005.
+const ramp = 300 * time.Millisecond
+
 func (c Config) withDefaults() Config {
 	if c.Total == 0 {
 		c.Total = 30 * time.Second
@@ -101,6 +111,15 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Breaker.MaxOpenFor == 0 && c.Breaker.OpenFor <= maxOpenFor {
 		c.Breaker.MaxOpenFor = maxOpenFor
+	}
+	if c.Breaker.Consecutive == 0 {
+		c.Breaker.Consecutive = consecutive
+	}
+	if c.Breaker.Ramp == 0 {
+		c.Breaker.Ramp = ramp
+	}
+	if c.Breaker.ProbeGap == 0 {
+		c.Breaker.ProbeGap = probeGap
 	}
 	if c.Limit.Min == 0 {
 		c.Limit.Min = 10
@@ -165,9 +184,26 @@ func Build(c Config) *Stack {
 	return s
 }
 
+// Retrying returns the retry as it stands in the pipeline: it also tells of the tokens left in Budgets (backstay.Gauged).
+func (s *Stack) Retrying() backstay.Policy {
+	if s.Budgets == nil {
+		return s.Retry
+	}
+	return &retrying{s.Retry, s.Budgets}
+}
+
+// retrying is a retry and the budgets that it asks for by a function.
+type retrying struct {
+	*retry.Retry
+	budgets *budget.Table
+}
+
+// Gauges implements backstay.Gauged.
+func (r *retrying) Gauges(tell func(backstay.Gauge)) { r.budgets.Gauges(tell) }
+
 // Pipeline returns the stages in their order.
 func (s *Stack) Pipeline() *backstay.Pipeline {
-	return backstay.Chain(s.Total, s.Retry, s.Limits, s.Breakers, s.Attempt).Observe(s.observer)
+	return backstay.Chain(s.Total, s.Retrying(), s.Limits, s.Breakers, s.Attempt).Observe(s.observer)
 }
 
 // New returns the standard pipeline. It panics when the config is not valid.

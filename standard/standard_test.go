@@ -15,6 +15,8 @@ import (
 	"github.com/backstay-go/backstay/adaptive"
 	"github.com/backstay-go/backstay/breaker"
 	"github.com/backstay-go/backstay/budget"
+	"github.com/backstay-go/backstay/bulkhead"
+	"github.com/backstay-go/backstay/ratelimit"
 	"github.com/backstay-go/backstay/retry"
 	"github.com/backstay-go/backstay/standard"
 	"github.com/backstay-go/backstay/timeout"
@@ -63,17 +65,17 @@ func TestOverride(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		attempts := func(c standard.Config) (n int, err error) {
 			p := standard.New(c)
-			for range 12 {
+			for range 8 {
 				err = backstay.Run(context.Background(), p, func(context.Context) error { n++; return errBoom }, backstay.WithKey("k"))
 				time.Sleep(200 * time.Millisecond)
 			}
 			return n, err
 		}
-		if n, err := attempts(standard.Config{Retry: retry.Config{Attempts: 1}}); n >= 12 || !errors.Is(err, breaker.ErrOpen) {
-			t.Errorf("12 failing calls: got %d attempts and %v, want the breaker to open after 10", n, err)
+		if n, err := attempts(standard.Config{Retry: retry.Config{Attempts: 1}}); n != 6 || !errors.Is(err, breaker.ErrOpen) {
+			t.Errorf("8 failing calls in 1.4 s: got %d attempts and %v, want the breaker to open after a second of them", n, err)
 		}
-		if n, err := attempts(standard.Config{Retry: retry.Config{Attempts: 1}, Breaker: breaker.Config{Mode: breaker.Disabled}}); n != 12 || !errors.Is(err, errBoom) {
-			t.Errorf("without a breaker: got %d attempts and %v, want 12 and boom", n, err)
+		if n, err := attempts(standard.Config{Retry: retry.Config{Attempts: 1}, Breaker: breaker.Config{Mode: breaker.Disabled}}); n != 8 || !errors.Is(err, errBoom) {
+			t.Errorf("without a breaker: got %d attempts and %v, want 8 and boom", n, err)
 		}
 		own := budget.New(budget.Config{})
 		if s := standard.Build(standard.Config{Retry: retry.Config{Budget: own}}); s.Budgets != nil {
@@ -167,4 +169,29 @@ func ExampleBuild() {
 		fmt.Println(key, b.State())
 	}
 	// Output: inventory closed
+}
+
+// Policies case T20: what a policy inside refuses is nothing that a breaker outside counts, whichever policy that is.
+func TestRefusalsInsideAreNeutral(t *testing.T) {
+	for _, inner := range []backstay.Policy{
+		bulkhead.New(bulkhead.Config{Limit: 1}),
+		adaptive.New(adaptive.Config{Initial: 1, Min: 1, Max: 1}),
+		ratelimit.New(ratelimit.Config{Rate: 1, Per: time.Hour, Burst: 1}),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := breaker.New(breaker.Config{Consecutive: 1, Spread: -1})
+			p := backstay.Chain(b, inner)
+			var second error
+			first := backstay.Run(t.Context(), p, func(ctx context.Context) error {
+				second = backstay.Run(ctx, p, func(context.Context) error { return nil })
+				return nil
+			})
+			if first != nil || !errors.Is(second, backstay.ErrRejected) {
+				t.Fatalf("%T: got %v and %v, want a call and a refusal beside it", inner, first, second)
+			}
+			if s := b.Snapshot(); s.State != breaker.Closed || s.Failures != 0 || s.Calls != 1 {
+				t.Errorf("%T: the breaker is %v and counted %d calls, %d of them failures; want closed, 1, 0", inner, s.State, s.Calls, s.Failures)
+			}
+		})
+	}
 }
