@@ -3,76 +3,12 @@ package telemetry
 import (
 	"context"
 	"net/http"
-	"net/url"
-	"reflect"
-	"strconv"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/backstay-go/backstay"
 )
-
-// scope is the name of the instrumentation.
-const scope = "github.com/backstay-go/backstay"
-
-// Span is the logical span of a call. A nil Span does nothing.
-type Span struct{ span trace.Span }
-
-// StartHTTP starts the logical span of an HTTP call when the span in ctx records, by the provider of that span. The context is for the call's
-// attempts, whose spans are then children of this one. Otherwise it returns ctx and nil.
-func StartHTTP(ctx context.Context, method string, u *url.URL) (context.Context, *Span) {
-	caller := trace.SpanFromContext(ctx)
-	if !caller.IsRecording() {
-		return ctx, nil
-	}
-	if method == "" {
-		method = http.MethodGet
-	}
-	attrs := []attribute.KeyValue{attribute.String("http.request.method", method)}
-	if u != nil {
-		attrs = append(attrs, attribute.String("server.address", u.Hostname()))
-		if port, err := strconv.Atoi(u.Port()); err == nil {
-			attrs = append(attrs, attribute.Int("server.port", port))
-		}
-	}
-	ctx, span := caller.TracerProvider().Tracer(scope).Start(ctx, "backstay "+method,
-		trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(attrs...))
-	return ctx, &Span{span}
-}
-
-// End ends the span with what the caller of the call gets: the status of a response, or an error. Errors are told by their
-// type, never by their text.
-func (s *Span) End(status int, err error) {
-	if s == nil {
-		return
-	}
-	switch {
-	case err != nil:
-		s.span.SetStatus(codes.Error, "")
-		s.span.SetAttributes(attribute.String("error.type", errorType(err)))
-	case status >= 400:
-		s.span.SetStatus(codes.Error, "")
-		s.span.SetAttributes(attribute.String("error.type", strconv.Itoa(status)))
-	}
-	s.span.End()
-}
-
-// errorType returns a name of few distinct values: of the policy that refused, else of the error's Go type.
-func errorType(err error) string {
-	for e := err; e != nil; {
-		if r, ok := e.(*backstay.Rejected); ok {
-			return r.Policy
-		}
-		u, ok := e.(interface{ Unwrap() error })
-		if !ok {
-			break
-		}
-		e = u.Unwrap()
-	}
-	return reflect.TypeOf(err).String()
-}
 
 // ResendCount returns a transport that numbers repeated requests: the span in the request's context, which is the attempt's when otelhttp stands outside, gets
 // http.request.resend_count for every attempt but the first and every hop of a redirect, as the semantic conventions for HTTP spans ask. A nil base
@@ -88,10 +24,7 @@ type resendCount struct{ base http.RoundTripper }
 
 func (r *resendCount) RoundTrip(req *http.Request) (*http.Response, error) {
 	if span := trace.SpanFromContext(req.Context()); span.IsRecording() {
-		n := 0
-		if call := backstay.CallFrom(req.Context()); call != nil {
-			n = call.Attempt() - 1
-		}
+		n := resends(req.Context())
 		for hop := req; hop.Response != nil && hop.Response.Request != nil; hop = hop.Response.Request {
 			n++
 		}
@@ -105,5 +38,23 @@ func (r *resendCount) RoundTrip(req *http.Request) (*http.Response, error) {
 func (r *resendCount) CloseIdleConnections() {
 	if c, ok := r.base.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
+	}
+}
+
+// resends is how many attempts came before that of ctx.
+func resends(ctx context.Context) int {
+	if call := backstay.CallFrom(ctx); call != nil {
+		return call.Attempt() - 1
+	}
+	return 0
+}
+
+// AnnotateResend gives the span in ctx, which is that of an attempt, backstay.resend_count when others came before: what [ResendCount] does for HTTP, for
+// protocols whose semantic conventions have no such attribute.
+func AnnotateResend(ctx context.Context) {
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		if n := resends(ctx); n > 0 {
+			span.SetAttributes(attribute.Int("backstay.resend_count", n))
+		}
 	}
 }
