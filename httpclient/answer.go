@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/backstay-go/backstay"
@@ -34,16 +35,21 @@ type answer struct {
 	length int64         // as the response said; -1: unknown
 	key    string        // the idempotency key that it was sent with, for the next hop of a redirect
 
-	mu       sync.Mutex
-	ended    bool // guarded by mu, as is all below: nothing more will be read, hooks have run or are running
-	dropped  bool // Release was called
-	kept     *bytes.Reader
-	hooks    []func()
-	broken   []func(error)
-	room     [4]func()      // the first of hooks
-	broom    [1]func(error) // the first of broken
-	unfollow func() bool
+	kept   atomic.Pointer[bytes.Reader] // what was read of the body for the caller
+	follow deadline.Link                // of bound
+
+	mu      sync.Mutex
+	ended   bool // guarded by mu, as is all below: nothing more will be read, hooks have run or are running
+	dropped bool // Release was called
+	follows bool // bound tells of its end, or is about to
+	hooks   []func()
+	broken  []func(error)
+	room    [2]func()      // the first of hooks
+	broom   [1]func(error) // the first of broken
 }
+
+// Ended implements deadline.Follower.
+func (a *answer) Ended() { a.end() }
 
 // holder is a body of ours.
 type holder interface{ answer() *answer }
@@ -59,7 +65,11 @@ type upgraded struct {
 func (u upgraded) Read(p []byte) (int, error) { return u.body.Read(p) }
 
 func newAnswer(x *exchange, bound *deadline.Ctx, resp *http.Response) *answer {
-	a := &answer{body: resp.Body, bound: bound, caller: x.req.Context(), length: resp.ContentLength, key: x.op.Key}
+	a := &x.first
+	if x.answers.Add(1) > 1 {
+		a = &answer{}
+	}
+	a.body, a.bound, a.caller, a.length, a.key = resp.Body, bound, x.req.Context(), resp.ContentLength, x.op.Key
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		if w, ok := resp.Body.(io.Writer); ok {
 			resp.Body = upgraded{a, w}
@@ -70,7 +80,7 @@ func newAnswer(x *exchange, bound *deadline.Ctx, resp *http.Response) *answer {
 	switch idle := x.t.settings.idle; {
 	case idle != 0:
 		a.idle = max(idle, 0)
-	case a.stream || x.req.Header.Get("Upgrade") != "":
+	case a.stream || len(x.req.Header["Upgrade"]) > 0:
 	case resp.ContentLength >= 0:
 		a.idle = idleKnown
 	default:
@@ -82,13 +92,17 @@ func newAnswer(x *exchange, bound *deadline.Ctx, resp *http.Response) *answer {
 
 func isEventStream(h http.Header) bool {
 	const kind = "text/event-stream"
-	v := strings.TrimSpace(h.Get("Content-Type"))
+	values := h["Content-Type"] // as Get, without making the key canonical
+	if len(values) == 0 {
+		return false
+	}
+	v := strings.TrimSpace(values[0])
 	return len(v) >= len(kind) && strings.EqualFold(v[:len(kind)], kind) && (len(v) == len(kind) || strings.ContainsRune("; \t", rune(v[len(kind)])))
 }
 
 // Read implements io.Reader. The progress timeout runs only inside it.
 func (a *answer) Read(p []byte) (int, error) {
-	if kept := a.keptBody(); kept != nil {
+	if kept := a.kept.Load(); kept != nil {
 		return kept.Read(p)
 	}
 	if a.idle <= 0 {
@@ -133,12 +147,6 @@ func (a *answer) readError(err error) error {
 
 var errNoProgress = errors.New("the response's body made no progress")
 
-func (a *answer) keptBody() *bytes.Reader {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.kept
-}
-
 // Close implements io.Closer.
 func (a *answer) Close() error {
 	err := a.body.Close()
@@ -154,13 +162,10 @@ func (a *answer) end() {
 		return
 	}
 	a.ended = true
-	hooks, unfollow := a.hooks, a.unfollow
-	a.hooks, a.unfollow = nil, nil
+	hooks := a.hooks
+	a.hooks = nil
 	a.mu.Unlock()
-	if unfollow != nil {
-		unfollow()
-	}
-	a.bound.Cancel()
+	a.bound.Cancel() // which tells us, in vain
 	for _, hook := range slices.Backward(hooks) {
 		hook()
 	}
@@ -178,23 +183,12 @@ func (a *answer) OnRelease(f func()) {
 		a.hooks = a.room[:0]
 	}
 	a.hooks = append(a.hooks, f)
-	follow := a.unfollow == nil && a.caller.Done() != nil
-	if follow {
-		a.unfollow = func() bool { return true } // claimed
-	}
+	follow := !a.follows && a.caller.Done() != nil
+	a.follows = a.follows || follow
 	a.mu.Unlock()
-	if !follow {
-		return
+	if follow && !a.bound.Tell(&a.follow, a) { // which the caller's end ends too
+		a.end()
 	}
-	stop := context.AfterFunc(a.bound, a.end) // which the caller's end ends too
-	a.mu.Lock()
-	if ended := a.ended; !ended {
-		a.unfollow = stop
-		a.mu.Unlock()
-		return
-	}
-	a.mu.Unlock()
-	stop()
 }
 
 // Owns implements backstay.Owner: the attempt's context ends with the body, and a total timeout's around it that nobody waits on needs no end.
@@ -230,9 +224,7 @@ func (a *answer) Release() {
 		n, err := io.CopyN(&buf, a.body, drainBytes+1)
 		a.bound.Unwatch()
 		if n <= drainBytes && err == io.EOF {
-			a.mu.Lock()
-			a.kept = bytes.NewReader(buf.Bytes())
-			a.mu.Unlock()
+			a.kept.Store(bytes.NewReader(buf.Bytes()))
 		}
 	}
 	_ = a.body.Close()
@@ -244,7 +236,7 @@ func (a *answer) Release() {
 func (a *answer) readable(caller context.Context) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return !a.dropped || (a.kept != nil || a.length == 0) && caller.Err() == nil
+	return !a.dropped || (a.kept.Load() != nil || a.length == 0) && caller.Err() == nil
 }
 
 // buffer reads the body, up to limit bytes, so that one which breaks off fails the attempt. A longer body goes on from there.
@@ -264,9 +256,7 @@ func (a *answer) buffer(limit int64) error {
 		}{io.MultiReader(&buf, a.body), a.body}
 		return nil
 	}
-	a.mu.Lock()
-	a.kept = bytes.NewReader(buf.Bytes())
-	a.mu.Unlock()
+	a.kept.Store(bytes.NewReader(buf.Bytes()))
 	_ = a.body.Close()
 	return nil
 }

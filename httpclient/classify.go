@@ -24,10 +24,10 @@ import (
 //	other 5xx         failure, not repeated
 //	all the rest      success
 //
-// Repeated means: if the request may be.
+// Repeated means: if the request may be, and the server does not say X-Should-Retry: false.
 func (x *exchange) classify(resp *http.Response) backstay.Outcome {
-	out := backstay.Outcome{Value: resp, Class: backstay.Success, Sent: backstay.SentYes, Answered: true}
 	code := resp.StatusCode
+	out := backstay.Outcome{Value: resp, Class: backstay.Success, Sent: backstay.SentYes, Answered: true, Status: uint16(code)} // three digits: net/http takes no others
 	again := false
 	switch {
 	case code == http.StatusTooManyRequests:
@@ -49,7 +49,7 @@ func (x *exchange) classify(resp *http.Response) backstay.Outcome {
 	}
 	refused := hinted && (code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable)
 	out.Again = backstay.No
-	if again && (x.repeat || x.t.settings.retryRefused && refused) && x.body.replayable() {
+	if again && resp.Header.Get(shouldRetry) != "false" && (x.repeat || x.t.settings.retryRefused && refused) && x.body.replayable() {
 		out.Again = backstay.Yes
 	}
 	out.Err = &StatusError{Code: code, Method: x.req.Method, URL: redacted(x.req.URL), Header: resp.Header}
@@ -165,6 +165,15 @@ func idempotent(method string) bool {
 		return true
 	}
 	return false
+}
+
+// readOnly reports whether a method has no effect by what it means: RFC 9110 §9.2.1, and QUERY.
+func readOnly(method string) bool {
+	switch method {
+	case http.MethodPut, http.MethodDelete:
+		return false
+	}
+	return idempotent(method)
 }
 
 // redacted returns u without its user, query and fragment, which may hold secrets.

@@ -361,3 +361,30 @@ func TestResponseAndError(t *testing.T) {
 		t.Errorf("got %v, body closed %d times; want boom, once", err, body.closed.Load())
 	}
 }
+
+// What the server says of repeating goes before what its status says, and only downwards: nothing makes an unsafe request repeatable.
+func TestServerSaysNo(t *testing.T) {
+	for _, tc := range []struct {
+		name, method, header string
+		status, want         int
+	}{
+		{"no", "GET", "false", 503, 1},
+		{"no, quota", "GET", "false", 429, 1},
+		{"yes", "GET", "true", 503, 3},
+		{"yes, unsafe", "POST", "true", 503, 1},
+		{"yes, not an ending to repeat", "GET", "true", 404, 1},
+		{"something else", "GET", "maybe", 503, 3},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("X-Should-Retry", tc.header)
+				w.WriteHeader(tc.status)
+			}))
+			defer srv.Close()
+			got, failed, err := attemptsOf(t, nil, tc.method, srv.URL, nil, nil)
+			if got != tc.want || failed != (tc.status == 503) || err != nil {
+				t.Errorf("got %d attempts, breaker's failure %v, error %v; want %d, %v, none", got, failed, err, tc.want, tc.status == 503)
+			}
+		})
+	}
+}

@@ -12,7 +12,7 @@
 //     fits the buffer).
 //   - It classifies answers once, for all policies: see the table at [New]'s policies in docs. A 404 is a success, a 429 is repeated but no
 //     breaker's failure, a POST's 503 is a failure and not repeated.
-//   - It obeys Retry-After in both forms, up to the retry's cap.
+//   - It obeys Retry-After in both forms, up to the retry's cap, and X-Should-Retry: false, by which a server says that nothing comes of repeating ([Relay]).
 //   - It drains dropped responses within bounds before it waits, so that connections serve again.
 //   - When attempts run out it returns the last response with a nil error, as a client without retries would.
 //   - Timeouts end at the headers; from there a progress timeout runs, only while Read blocks. A body that comes is never cut.

@@ -3,6 +3,7 @@ package httpclient
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 )
 
 // StatusError is the error of an answer that counts as a failure or asks to be repeated. The caller of a Transport sees it only inside other
@@ -23,3 +24,6 @@ func (e *StatusError) Error() string {
 	}
 	return fmt.Sprintf("%s %s: %d %s", method, e.URL, e.Code, http.StatusText(e.Code))
 }
+
+// ErrorType returns the status, such as "503": the value of OpenTelemetry's error.type.
+func (e *StatusError) ErrorType() string { return strconv.Itoa(e.Code) }

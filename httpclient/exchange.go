@@ -13,14 +13,19 @@ import (
 	"github.com/backstay-go/backstay/internal/deadline"
 )
 
-// exchange is one request on its way: what its attempts share.
+// exchange is one request on its way: what its attempts share, in one piece of memory with the Call and the first answer.
 type exchange struct {
 	t      *Transport
 	req    *http.Request // the caller's; never written to
 	body   body
 	op     backstay.Operation
-	repeat bool // the request may be made more than once
-	cross  bool // a redirect has led to another origin than the first request's
+	counts *backstay.Effects // nil for a safe request, or where nobody counts
+	repeat bool              // the request may be made more than once
+	cross  bool              // a redirect has led to another origin than the first request's
+
+	answers atomic.Int32 // answers that came; the first is in first
+	first   answer
+	call    backstay.Call
 }
 
 // Attempt is what an OnAttempt hook sees of an attempt about to be made.
@@ -64,8 +69,11 @@ func (x *exchange) prepare() (backstay.CallInfo, error) {
 			x.op.Key = ""
 		}
 	}
-	for _, o := range optionsFrom(x.req.Context()) {
-		o(&info)
+	if !readOnly(x.req.Method) {
+		x.counts = backstay.EffectsFrom(x.req.Context())
+	}
+	if opts := optionsFrom(x.req.Context()); len(opts) > 0 {
+		info = applied(info, opts)
 	}
 	if info.Repeat == backstay.Unsaid {
 		info.Repeat = backstay.No
@@ -78,12 +86,20 @@ func (x *exchange) prepare() (backstay.CallInfo, error) {
 	return info, nil
 }
 
+// applied is a function of its own because info, whose address is taken, is allocated in it.
+func applied(info backstay.CallInfo, opts []backstay.CallOption) backstay.CallInfo {
+	for _, o := range opts {
+		o(&info)
+	}
+	return info
+}
+
 // Attempt implements backstay.Attempter.
 func (x *exchange) Attempt(ctx context.Context, call *backstay.Call) backstay.Outcome {
 	// The context of the attempt is ours to cancel and to watch: the attempt timeout's, or one made for this.
 	bound, own := ctx.(*deadline.Ctx)
 	if !own {
-		bound = deadline.Open(ctx)
+		bound = deadline.Open(ctx, &x.t.rounds)
 	}
 	done := false
 	defer func() {
@@ -102,12 +118,17 @@ func (x *exchange) Attempt(ctx context.Context, call *backstay.Call) backstay.Ou
 	if err != nil {
 		return backstay.Outcome{Err: err, Class: backstay.Neutral, Again: backstay.No, Sent: backstay.SentNever}
 	}
+	x.counts.Begin()
 	resp, err := x.t.base.RoundTrip(req)
 	if err != nil {
 		if resp != nil && resp.Body != nil {
 			_ = resp.Body.Close() // against the contract of RoundTripper, but seen
 		}
-		return x.failure(bound, err, sent)
+		out := x.failure(bound, err, sent)
+		if out.Sent == backstay.SentNever {
+			x.counts.NeverSent()
+		}
+		return out
 	}
 	done = true
 	return x.answered(bound, resp)

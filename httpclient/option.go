@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/backstay-go/backstay"
+	"github.com/backstay-go/backstay/telemetry"
 )
 
 // option changes a Transport's settings. It stands among the policies of [New] and does nothing as one.
@@ -86,7 +87,17 @@ func DeadlineHeader(name string) backstay.Policy {
 	return option(func(s *settings) { s.deadlineName = name })
 }
 
-// NoSpans starts no logical span. Without it each call whose caller's span records has one; see package telemetry.
+// Metrics sets how calls are measured: the client's name, and how many hosts have labels of their own. Calls is HTTP in any case. Without it the zero
+// telemetry.Config acts; where no OpenTelemetry SDK is installed nothing is measured. New panics when c is not valid.
+func Metrics(c telemetry.Config) backstay.Policy {
+	return option(func(s *settings) { s.metrics = c })
+}
+
+// NoMetrics measures nothing, as for a pipeline that telemetry.Attach has been given already.
+func NoMetrics() backstay.Policy { return option(func(s *settings) { s.noMetrics = true }) }
+
+// NoSpans starts no logical span: attempts' spans, and what the policies do as events, then belong to the caller's span. Without it each call whose
+// caller's span records has a span of its own; see package telemetry.
 func NoSpans() backstay.Policy { return option(func(s *settings) { s.noSpans = true }) }
 
 // hasKey reports whether the request carries an idempotency key of its own, in either spelling that net/http knows.

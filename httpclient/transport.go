@@ -6,11 +6,13 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/backstay-go/backstay"
 	"github.com/backstay-go/backstay/breaker"
+	"github.com/backstay-go/backstay/internal/deadline"
 	"github.com/backstay-go/backstay/standard"
 	"github.com/backstay-go/backstay/telemetry"
 )
@@ -23,6 +25,8 @@ type Transport struct {
 	settings settings
 	repeats  bool // some policy may make more than one attempt
 	latest   atomic.Pointer[named]
+	spans    telemetry.Spans
+	rounds   deadline.Limit // of attempts without a timeout of their own
 }
 
 // named is the origin of a URL's scheme and host. Most clients talk to one host most of the time.
@@ -55,6 +59,8 @@ type settings struct {
 	bufferCap    int64
 	idle         time.Duration // 0: by the kind of answer
 	noSpans      bool
+	noMetrics    bool
+	metrics      telemetry.Config
 	attemptName  string
 	deadlineName string
 }
@@ -67,7 +73,7 @@ func New(base http.RoundTripper, parts ...backstay.Policy) *Transport {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	t := &Transport{base: base, settings: settings{bodyCap: 64 << 10}}
+	t := &Transport{base: base, settings: settings{bodyCap: 64 << 10}, rounds: deadline.Limit{Shared: true}}
 	var policies []backstay.Policy
 	for _, p := range parts {
 		if o, ok := p.(option); ok {
@@ -85,6 +91,10 @@ func New(base http.RoundTripper, parts ...backstay.Policy) *Transport {
 		t.pipeline = backstay.Chain(policies...)
 	}
 	t.repeats = mayRepeat(t.pipeline.Describe())
+	if !t.settings.noMetrics {
+		t.settings.metrics.Calls = telemetry.HTTP
+		t.pipeline = telemetry.Attach(t.pipeline, t.settings.metrics)
+	}
 	return t
 }
 
@@ -161,23 +171,28 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	defer x.body.finish() // also on panic: the caller's body is closed
 	if t.settings.noSpans {
-		return x.result(t.pipeline.Handle(req.Context(), info, x))
+		return x.result(t.pipeline.HandleIn(telemetry.Events(req.Context()), &x.call, info, x))
 	}
-	ctx, span := telemetry.StartHTTP(req.Context(), req.Method, req.URL)
+	ctx, span := t.spans.StartHTTP(req.Context(), req.Method, req.URL)
 	if span == nil {
-		return x.result(t.pipeline.Handle(ctx, info, x))
+		return x.result(t.pipeline.HandleIn(ctx, &x.call, info, x))
 	}
-	status, err := 0, errGone
-	defer func() { span.End(status, err) }()
-	resp, err := x.result(t.pipeline.Handle(ctx, info, x))
-	if resp != nil {
-		status = resp.StatusCode
+	errorType := errGone
+	defer func() { span.End(errorType) }()
+	resp, err := x.result(t.pipeline.HandleIn(ctx, &x.call, info, x))
+	switch {
+	case err != nil:
+		errorType = telemetry.ErrorType(err)
+	case resp.StatusCode >= http.StatusBadRequest:
+		errorType = strconv.Itoa(resp.StatusCode)
+	default:
+		errorType = ""
 	}
 	return resp, err
 }
 
-// errGone is how a span ends whose call panicked.
-var errGone = errors.New("httpclient: the call panicked or ended its goroutine")
+// errGone is the error type of a call that panicked or ended its goroutine.
+const errGone = "panic"
 
 // result turns the outcome of a call into what a RoundTripper returns.
 func (x *exchange) result(out backstay.Outcome) (*http.Response, error) {
