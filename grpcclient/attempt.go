@@ -15,11 +15,11 @@ import (
 // attempt is one attempt as gRPC sees it: its context, by which the stats handler finds it, and what came of it.
 type attempt struct {
 	context.Context
+	bounds context.Context // what Context is without the metadata; for unary calls
 
 	seen    atomic.Uint32 // what the stats handler has seen
 	trailer metadata.MD   // untouched, or what gRPC put here when the call ended; read after that
-	header  metadata.MD   // likewise, for streams
-	blind   bool          // gRPC may still be writing these two
+	blind   bool          // gRPC may still be writing it
 
 	reply  any      // where the answer goes: the caller's, or one of its own beside a hedge
 	copies []func() // hand header, trailer and peer to the caller; beside a hedge
@@ -64,6 +64,17 @@ func (a *attempt) neverSent(dialed bool) bool {
 		return !a.has(seenOut) && !a.streamed()
 	}
 	return dialed && !a.streamed()
+}
+
+// AfterFunc is for package context: gRPC derives a context from this one, which would cost a goroutine for each attempt, since a context that
+// embeds another hides what it is.
+func (a *attempt) AfterFunc(f func()) func() bool {
+	if c, ok := a.bounds.(interface {
+		AfterFunc(func()) func() bool
+	}); ok {
+		return c.AfterFunc(f)
+	}
+	return context.AfterFunc(a.bounds, f)
 }
 
 type attemptKey struct{}

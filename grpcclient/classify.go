@@ -20,9 +20,22 @@ func (x *exchange) classify(ctx context.Context, a *attempt, err error) backstay
 	if err == nil {
 		return backstay.Outcome{Class: backstay.Success, Sent: backstay.SentYes, Answered: true}
 	}
+	out := x.judge(ctx, a, err)
+	if out.Sent == backstay.SentNever {
+		x.doubt.Add(-1)
+		x.counts.NeverSent()
+	}
+	return out
+}
+
+// judge is classify for an attempt that failed.
+func (x *exchange) judge(ctx context.Context, a *attempt, err error) backstay.Outcome {
 	out := backstay.Outcome{Err: err, Class: backstay.Neutral, Again: backstay.No}
-	if errors.Is(err, backstay.ErrRejected) { // by a client inside this one
-		out.Sent = backstay.SentNever
+	if errors.Is(err, backstay.ErrRejected) { // by a policy inside this client; another client may have sent an attempt before
+		var all interface{ NeverSent() bool }
+		if !errors.As(err, &all) || all.NeverSent() {
+			out.Sent = backstay.SentNever
+		}
 		return out
 	}
 	code := codeOf(err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/backstay-go/backstay"
 	"github.com/backstay-go/backstay/standard"
+	"github.com/backstay-go/backstay/telemetry"
 )
 
 // Client is a pipeline of policies, and how calls of gRPC go through it. Make one with [New]. It may serve several connections, which then share
@@ -19,6 +20,7 @@ type Client struct {
 	hedges   bool        // some policy may make attempts beside each other of calls that do not ask for it
 	dialed   atomic.Bool // DialOptions has been asked for, so gRPC's own retry is off
 	methods  methodCache
+	spans    telemetry.Spans
 }
 
 // settings is what the options change.
@@ -27,9 +29,12 @@ type settings struct {
 	keyBy     func(target, method string) string
 	trustKeys bool
 	makeKeys  bool
+	noSpans   bool
+	noMetrics bool
+	metrics   telemetry.Config
 }
 
-// New returns a client. parts are policies, outermost first, and settings ([Methods], [KeyBy], [TrustKeys], [IdempotencyKeys]), in any mix. Without
+// New returns a client. parts are policies, outermost first, and settings ([Methods], [KeyBy], [TrustKeys], [IdempotencyKeys], [Metrics], [NoMetrics], [NoSpans]), in any mix. Without
 // a policy the pipeline is that of [Standard] with the zero standard.Config. It panics with
 // the error of Methods.Validate when the table is not valid.
 func New(parts ...backstay.Policy) *Client {
@@ -58,6 +63,13 @@ func New(parts ...backstay.Policy) *Client {
 	}
 	d := c.pipeline.Describe()
 	c.repeats, c.hedges = mayRepeat(d), mayHedge(d)
+	if !c.settings.noMetrics {
+		c.settings.metrics.Calls = telemetry.RPC
+		if c.settings.metrics.ErrorType == nil {
+			c.settings.metrics.ErrorType = errorType
+		}
+		c.pipeline = telemetry.Attach(c.pipeline, c.settings.metrics)
+	}
 	return c
 }
 

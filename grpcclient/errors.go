@@ -20,6 +20,7 @@ import (
 type statusError struct {
 	status *status.Status
 	err    error
+	unsent bool
 }
 
 // Error returns, for example, `rpc error: code = Unavailable desc = breaker "dns:///inventory": open, retry in 4.2s`.
@@ -30,6 +31,9 @@ func (e *statusError) GRPCStatus() *status.Status { return e.status }
 
 // Unwrap returns the policy's error.
 func (e *statusError) Unwrap() error { return e.err }
+
+// NeverSent reports whether nothing of any attempt has left this process, so that the call had no effect. Package saga asks for it: the step then needs no undo.
+func (e *statusError) NeverSent() bool { return e.unsent }
 
 // asStatus returns err as a status, unless it is one. A call that its caller has ended has the status of that.
 func asStatus(err error, caller context.Context) error {

@@ -3,6 +3,7 @@ package grpcclient
 import (
 	"context"
 	"crypto/rand"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -18,8 +19,26 @@ type exchange struct {
 	opts   []grpc.CallOption // without those that are called when the call ends
 	finish []func(error)     // these
 	op     backstay.Operation
-	said   choice // by the call options, the table and the .proto
-	repeat bool   // the call may be made more than once
+	counts *backstay.Effects // nil for a method without effects, or where nobody counts
+	said   choice            // by the call options, the table and the .proto
+	repeat bool              // the call may be made more than once
+
+	doubt atomic.Int32 // attempts that may have left this process, those under way included
+}
+
+// begin counts an attempt that is about to be made; classify takes it back if it turns out that nothing was sent.
+func (x *exchange) begin() {
+	x.doubt.Add(1)
+	x.counts.Begin()
+}
+
+// failed returns the error of a call as its caller gets it: a status, which says if nothing was sent.
+func (x *exchange) failed(err error) error {
+	err = asStatus(err, x.caller)
+	if x.doubt.Load() == 0 {
+		return &statusError{status: Status(err), err: err, unsent: true}
+	}
+	return err
 }
 
 // prepare settles what is known before the first attempt. No call is hedged until [unary] has looked at
@@ -27,6 +46,9 @@ type exchange struct {
 func (x *exchange) prepare(method string, cc *grpc.ClientConn, opts []grpc.CallOption, stream bool) (backstay.CallInfo, error) {
 	c := x.c
 	x.known = c.method(method)
+	if !x.known.pure {
+		x.counts = backstay.EffectsFrom(x.caller)
+	}
 	x.opts, x.finish = withoutFinish(opts)
 	x.said = x.known.choose(opts)
 	target := ""

@@ -18,6 +18,7 @@ import (
 type known struct {
 	name     string // for events: without the leading slash
 	repeat   backstay.Again
+	pure     bool // the .proto says that it has no side effects
 	attempts int
 	hedge    time.Duration
 	retryOn  codeSet
@@ -70,8 +71,11 @@ func (m Methods) resolve(full string) *known {
 		k.name = full[1:]
 	}
 	k.apply(m["*"])
-	if a := annotated(full); a != backstay.Unsaid {
-		k.repeat = a
+	switch annotated(full) {
+	case descriptorpb.MethodOptions_NO_SIDE_EFFECTS:
+		k.repeat, k.pure = backstay.Yes, true
+	case descriptorpb.MethodOptions_IDEMPOTENT:
+		k.repeat = backstay.Yes
 	}
 	if service, _, ok := splitMethod(full); ok {
 		k.apply(m["/"+service+"/*"])
@@ -103,23 +107,20 @@ func (k *known) apply(e Method) {
 	}
 }
 
-// annotated returns what option idempotency_level says about a method whose generated code is linked in.
-func annotated(full string) backstay.Again {
+// annotated returns option idempotency_level of a method whose generated code is linked in.
+func annotated(full string) descriptorpb.MethodOptions_IdempotencyLevel {
+	const unknown = descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN
 	service, method, ok := splitMethod(full)
 	if !ok {
-		return backstay.Unsaid
+		return unknown
 	}
 	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service + "." + method))
 	if err != nil {
-		return backstay.Unsaid
+		return unknown
 	}
 	o, ok := d.Options().(*descriptorpb.MethodOptions)
 	if !ok {
-		return backstay.Unsaid
+		return unknown
 	}
-	switch o.GetIdempotencyLevel() {
-	case descriptorpb.MethodOptions_NO_SIDE_EFFECTS, descriptorpb.MethodOptions_IDEMPOTENT:
-		return backstay.Yes
-	}
-	return backstay.Unsaid
+	return o.GetIdempotencyLevel()
 }

@@ -22,7 +22,7 @@ func Standard(c standard.Config) *backstay.Pipeline {
 	streams := backstay.NewKeyed(backstay.KeyedConfig{Max: c.Keys, Idle: c.Idle, Observer: c.Observer}, func(key string) *bulkhead.Bulkhead {
 		return bulkhead.New(bulkhead.Config{Name: key})
 	})
-	return backstay.Chain(s.Total, s.Retry, onRequest{hedge.New(h)}, ByKind(s.Limits, streams), s.Breakers, s.Attempt).Observe(c.Observer)
+	return backstay.Chain(s.Total, s.Retrying(), onRequest{hedge.New(h)}, ByKind(s.Limits, streams), s.Breakers, s.Attempt).Observe(c.Observer)
 }
 
 // onRequest is a hedge for calls that ask for one.
@@ -56,6 +56,16 @@ func (k byKind) Describe() backstay.Description {
 	return backstay.Description{Kind: "by kind", Detail: "unary, streams", Inner: []backstay.Description{
 		backstay.Chain(k.unary).Describe(), backstay.Chain(k.streams).Describe(),
 	}}
+}
+
+// Gauges implements backstay.Gauged.
+func (k byKind) Gauges(tell func(backstay.Gauge)) {
+	backstay.Chain(k.unary, k.streams).Gauges(tell)
+}
+
+// Watch implements backstay.Watchable.
+func (k byKind) Watch(o backstay.Observer) (stop func()) {
+	return backstay.Chain(k.unary, k.streams).Watch(o)
 }
 
 // mayRepeat reports whether a policy described by d may make more than one attempt. One that is not ours may.

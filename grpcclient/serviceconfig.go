@@ -8,7 +8,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/backstay-go/backstay"
+	"google.golang.org/protobuf/types/descriptorpb"
+
 	"github.com/backstay-go/backstay/retry"
 )
 
@@ -33,7 +34,7 @@ func ServiceConfig(c retry.Config, m Methods) string {
 	config := serviceConfig{RetryThrottling: &throttling{MaxTokens: 10, TokenRatio: 0.1}}
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		entry := methodConfig{Name: []methodName{nameOf(key)}}
-		if e := m[key]; e.Repeat == "yes" || e.Repeat == "" && annotated(key) == backstay.Yes {
+		if e := m[key]; e.Repeat == "yes" || e.Repeat == "" && annotated(key) != descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN {
 			entry.RetryPolicy = policyOf(c, e)
 		}
 		config.MethodConfig = append(config.MethodConfig, entry)

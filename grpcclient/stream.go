@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/backstay-go/backstay"
+	"github.com/backstay-go/backstay/telemetry"
 )
 
 // stream is a grpc.ClientStream through the policies. A goroutine makes the call (run) until the attempt is judged: by its first message, or by its end. It
@@ -21,15 +22,21 @@ import (
 // caller's methods go straight to gRPC's stream.
 type stream struct {
 	exchange
+	info     backstay.CallInfo
 	desc     *grpc.StreamDesc
 	method   string
 	cc       *grpc.ClientConn
 	streamer grpc.Streamer
+	span     *telemetry.Span // nil: none
 
-	events    chan event                    // from run; has room for all that nobody waits for
+	over      ending                        // how the call did; read after events said so
+	events    chan bool                     // from run: true: the call is over, false: another stream stands; has room for all that nobody waits for
 	current   atomic.Pointer[streamAttempt] // the latest that stands
 	live      atomic.Pointer[streamAttempt] // the one that was judged to be good
 	committed atomic.Bool                   // headers or the context were handed out: no further attempt
+
+	tried   atomic.Bool   // attempt is in use
+	attempt streamAttempt // the first one
 
 	first sync.Mutex // held by who waits for the first message or the headers; taken before mu
 	final error      // how the call ended; guarded by first
@@ -40,9 +47,8 @@ type stream struct {
 	closed bool // and no more
 }
 
-// event is what run tells.
-type event struct {
-	over     bool // the call is; else another stream stands
+// ending is how the call ended before its stream was handed over, or that it was.
+type ending struct {
 	err      error
 	plain    bool // err is that of the last attempt, as it was
 	panicked any
@@ -50,17 +56,18 @@ type event struct {
 
 // Stream makes a stream through the policies: it is a grpc.StreamClientInterceptor.
 func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	s := &stream{exchange: exchange{c: c, caller: ctx}, desc: desc, method: method, cc: cc, streamer: streamer, events: make(chan event, 2)}
-	info, err := s.prepare(method, cc, opts, true)
-	if err != nil {
+	ctx, span := c.span(ctx, method, cc)
+	s := &stream{exchange: exchange{c: c, caller: ctx}, desc: desc, method: method, cc: cc, streamer: streamer, span: span, events: make(chan bool, 2)}
+	var err error
+	if s.info, err = s.prepare(method, cc, opts, true); err != nil {
 		err = asStatus(err, ctx)
 		s.finished(err)
 		return nil, err
 	}
-	go s.run(ctx, info)
-	if e := s.wait(); e.over {
-		if e.err != nil {
-			return nil, e.err
+	go s.run()
+	if s.wait() {
+		if s.over.err != nil {
+			return nil, s.over.err
 		}
 		if s.live.Load() == nil {
 			return nil, status.Error(codes.Internal, "grpcclient: a policy returned no stream")
@@ -70,17 +77,39 @@ func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 }
 
 // run makes the call. Whatever a policy does, it says so.
-func (s *stream) run(ctx context.Context, info backstay.CallInfo) {
-	e := event{over: true, err: status.Error(codes.Internal, "grpcclient: a policy has ended its goroutine")}
+func (s *stream) run() {
+	growStack(false)
+	returned := false
 	defer func() {
-		if e.err != nil {
-			e.panicked = recover()
-			s.finished(e.err)
+		if !returned {
+			s.over.panicked = recover()
+			s.over.err = status.Error(codes.Internal, "grpcclient: a policy has ended its goroutine")
 		}
-		s.events <- e
+		if s.over.err != nil {
+			s.finished(s.over.err)
+		}
+		s.events <- true
 	}()
-	e.err, e.plain = s.settle(s.c.pipeline.Handle(ctx, info, s))
+	s.over.err, s.over.plain = s.settle(s.c.pipeline.Handle(s.caller, s.info, s))
+	returned = true
 }
+
+// stackRoom is what the pipeline and gRPC's opening of a stream need of a stack, about.
+const stackRoom = 12 << 10
+
+// growStack makes a new goroutine's stack large enough at once. It begins with 2 KB and is doubled when it is full, each time with a look at every frame on it: four times
+// on the way to gRPC's, which took as long as all policies together (docs/decisions/012).
+//
+//go:noinline
+func growStack(use bool) {
+	if use { // never: that the function has the room is enough
+		var room [stackRoom]byte
+		fill(&room)
+	}
+}
+
+//go:noinline
+func fill(room *[stackRoom]byte) { room[0] = 1 }
 
 // settle takes in how the call ended.
 func (s *stream) settle(out backstay.Outcome) (err error, plain bool) {
@@ -89,7 +118,7 @@ func (s *stream) settle(out backstay.Outcome) (err error, plain bool) {
 	s.mu.Unlock()
 	if out.Err != nil {
 		a := s.current.Load()
-		return asStatus(out.Err, s.caller), a != nil && same(out.Err, a.err)
+		return s.failed(out.Err), a != nil && same(out.Err, a.err)
 	}
 	switch v := out.Value.(type) {
 	case *streamAttempt:
@@ -102,17 +131,20 @@ func (s *stream) settle(out backstay.Outcome) (err error, plain bool) {
 	return nil, false
 }
 
-// wait returns what run says next.
-func (s *stream) wait() event {
-	e := <-s.events
-	if e.panicked != nil {
-		panic(e.panicked)
+// wait waits for what run says next, and reports whether the call is over.
+func (s *stream) wait() bool {
+	over := <-s.events
+	if over && s.over.panicked != nil {
+		panic(s.over.panicked)
 	}
-	return e
+	return over
 }
 
-// finished calls grpc.OnFinish of the caller's, once.
+// finished calls grpc.OnFinish of the caller's, once, and ends the span.
 func (s *stream) finished(err error) {
+	if s.span != nil {
+		s.span.End(spanError(err)) // a second time, nothing
+	}
 	s.mu.Lock()
 	all := s.finish
 	s.finish = nil
@@ -168,16 +200,15 @@ func (s *stream) Header() (metadata.MD, error) {
 
 // next waits for what follows the first word of an attempt, which was err. ok: it was the last, and good.
 func (s *stream) next(err error) (ok bool) {
-	e := s.wait()
 	switch {
-	case !e.over:
+	case !s.wait():
 		return false
-	case e.err == nil:
+	case s.over.err == nil:
 		return true
-	case e.plain && err != nil && err != io.EOF:
+	case s.over.plain && err != nil && err != io.EOF:
 		s.final = err // as an interceptor inside this one may have put it
 	default:
-		s.final = e.err
+		s.final = s.over.err
 	}
 	return false
 }

@@ -8,27 +8,34 @@ import (
 	"sync/atomic"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/status"
 
 	"github.com/backstay-go/backstay"
 )
 
-// streamAttempt is one attempt of a stream, and what it holds until it ends. It implements backstay.Held.
+// streamAttempt is one attempt of a stream, its context, and what it holds until it ends. It implements backstay.Held.
 type streamAttempt struct {
 	attempt
-	s      *stream
-	inner  grpc.ClientStream
-	cancel context.CancelFunc
-	belt   func() bool  // stops the guard
-	word   chan verdict // the first that is heard of it; has room for it
-	said   atomic.Bool  // it was
+	s     *stream
+	inner grpc.ClientStream
 
-	mu     sync.Mutex
-	ended  bool          // guarded by mu, as is all below: hooks have run or are running
-	endErr error         // how it ended
-	good   bool          // it was judged to be
-	hooks  []func()      // permits, contexts
-	broken []func(error) // breakers
+	said    atomic.Bool   // somebody has had the first word
+	verdict verdict       // it; read after word
+	word    chan struct{} // the first word has come; has room for it
+	done    chan struct{} // the context is over
+
+	mu      sync.Mutex
+	over    error         // why the context is; guarded by mu, as is all below
+	derived []*func()     // to be run then
+	unlink  func() bool   // from the caller's context
+	ended   bool          // hooks have run or are running
+	endErr  error         // how it ended
+	good    bool          // it was judged to be
+	hooks   []func()      // permits, contexts
+	broken  []func(error) // breakers
+
+	roomDerived [1]*func()
+	roomHooks   [4]func()
+	roomBroken  [1]func(error)
 }
 
 // verdict is how a stream has done so far.
@@ -37,39 +44,33 @@ type verdict struct {
 	blind bool  // gRPC may still be at work on the attempt
 }
 
-// streamContext ends with the caller's context, or when the attempt is dropped; not by the time limits of the policies, which are for the time until the stream
-// stands. Its deadline, which is sent to the server, is the caller's too. What it holds is that of the attempt's context.
-type streamContext struct {
-	context.Context
-	values context.Context
+// open returns a new attempt.
+func (s *stream) open(ctx context.Context) *streamAttempt {
+	a := &s.attempt
+	if s.tried.Swap(true) {
+		a = &streamAttempt{}
+	}
+	a.s, a.Context, a.trailer = s, ctx, untouched
+	a.word, a.done = make(chan struct{}, 1), make(chan struct{})
+	a.derived, a.hooks, a.broken = a.roomDerived[:0], a.roomHooks[:0], a.roomBroken[:0]
+	return a
 }
-
-// Value returns what the attempt's context has.
-func (c *streamContext) Value(key any) any { return c.values.Value(key) }
-
-// AfterFunc is for package context, which would start a goroutine for each context made from this one.
-func (c *streamContext) AfterFunc(f func()) func() bool { return context.AfterFunc(c.Context, f) }
-
-// AfterFunc is for package context.
-func (a *streamAttempt) AfterFunc(f func()) func() bool { return context.AfterFunc(a.Context, f) }
 
 // Attempt implements backstay.Attempter: it opens a stream, and waits for the first word of it.
 func (s *stream) Attempt(ctx context.Context, call *backstay.Call) backstay.Outcome {
-	base, cancel := context.WithCancel(s.caller)
-	a := &streamAttempt{s: s, cancel: cancel, word: make(chan verdict, 1)}
-	a.trailer = untouched
-	a.Context = &streamContext{base, outgoing(ctx, call, s.op)}
+	s.begin()
+	a := s.open(outgoing(ctx, call, s.op))
+	a.link()
 	opts := append(a.room[:0], s.opts...)
-	opts = append(opts, grpc.Header(&a.header), grpc.Trailer(&a.trailer), grpc.OnFinish(a.finished))
-
-	inTime := context.AfterFunc(ctx, cancel)
+	opts = append(opts, grpc.Trailer(&a.trailer), grpc.OnFinish(a.finished))
+	inTime := s.limit(ctx, a.drop)
 	inner, err := s.streamer(a, s.desc, s.cc, s.method, opts...)
 	if !inTime() && s.caller.Err() == nil { // a time limit has ended it
 		a.blind = err == nil
 		err = backstay.ContextErr(ctx)
 	}
 	if err != nil {
-		cancel()
+		a.end(err)
 		a.err = err
 		return s.classify(ctx, &a.attempt, err)
 	}
@@ -79,9 +80,9 @@ func (s *stream) Attempt(ctx context.Context, call *backstay.Call) backstay.Outc
 		s.replay(inner)
 	}
 	s.current.Store(a)
-	a.guard(base)
-	s.events <- event{}
-	return a.judge(ctx, <-a.word)
+	s.events <- false
+	<-a.word
+	return a.judge(ctx)
 }
 
 // replay sends the request again. How it ends is for RecvMsg to say.
@@ -94,37 +95,6 @@ func (s *stream) replay(inner grpc.ClientStream) {
 	}
 	if closed {
 		_ = inner.CloseSend()
-	}
-}
-
-// lift ends the time limits of the policies around an attempt: what they bound has been reached. The contexts of package timeout can; a policy of another
-// kind that wraps its context hides those outside it. The caller's own contexts are left alone.
-func (s *stream) lift(ctx context.Context) {
-	for ctx != nil && !same(ctx, s.caller) {
-		switch c := ctx.(type) {
-		case interface{ Lift() context.Context }:
-			ctx = c.Lift()
-		case interface{ Parent() context.Context }:
-			ctx = c.Parent()
-		default:
-			return
-		}
-	}
-}
-
-// guard ends the attempt with its context should gRPC not say so: some interceptors do not hand options on.
-func (a *streamAttempt) guard(base context.Context) {
-	stop := context.AfterFunc(base, func() {
-		err := status.FromContextError(base.Err()).Err()
-		a.say(verdict{err: err, blind: true})
-		a.end(err)
-	})
-	a.mu.Lock()
-	a.belt = stop
-	ended := a.ended
-	a.mu.Unlock()
-	if ended {
-		stop()
 	}
 }
 
@@ -145,12 +115,14 @@ func (a *streamAttempt) heard(err error) {
 // say gives the first word on the attempt.
 func (a *streamAttempt) say(v verdict) {
 	if !a.said.Swap(true) {
-		a.word <- v
+		a.verdict = v
+		a.word <- struct{}{}
 	}
 }
 
 // judge turns the first word into an outcome.
-func (a *streamAttempt) judge(ctx context.Context, v verdict) backstay.Outcome {
+func (a *streamAttempt) judge(ctx context.Context) backstay.Outcome {
+	v := a.verdict
 	if v.err == nil {
 		a.mu.Lock()
 		a.good = true
@@ -164,10 +136,19 @@ func (a *streamAttempt) judge(ctx context.Context, v verdict) backstay.Outcome {
 	a.err, a.blind = v.err, v.blind
 	a.end(v.err)
 	out := a.s.classify(ctx, &a.attempt, v.err)
-	if a.blind || !a.s.replays() || a.s.committed.Load() || a.header != nil {
+	if out.Again != backstay.Yes {
+		return out
+	}
+	if a.blind || !a.s.replays() || a.s.committed.Load() || a.headed() {
 		out.Again, out.Wait, out.WaitExact = backstay.No, 0, false
 	}
 	return out
+}
+
+// headed reports whether the headers of an attempt that is over had come.
+func (a *streamAttempt) headed() bool {
+	md, _ := a.inner.Header()
+	return md != nil
 }
 
 // end lets go of everything, once, and tells breakers of a good stream that broke.
@@ -178,18 +159,18 @@ func (a *streamAttempt) end(err error) {
 		return
 	}
 	a.ended, a.endErr = true, err
-	hooks, broken, good, belt := a.hooks, a.broken, a.good, a.belt
+	hooks, broken, good, unlink := a.hooks, a.broken, a.good, a.unlink
 	a.hooks, a.broken = nil, nil
 	a.mu.Unlock()
-	if belt != nil {
-		belt()
+	if unlink != nil {
+		unlink()
 	}
 	if good && err != nil && a.s.caller.Err() == nil && a.s.known.failOn.has(codeOf(err)) {
 		for _, f := range broken {
 			f(err)
 		}
 	}
-	a.cancel()
+	a.cancel(context.Canceled)
 	for _, hook := range slices.Backward(hooks) {
 		hook()
 	}
@@ -200,8 +181,14 @@ func (a *streamAttempt) end(err error) {
 
 // Release implements backstay.Held: it drops the stream.
 func (a *streamAttempt) Release() {
-	a.cancel()
+	a.drop()
 	a.end(context.Canceled)
+}
+
+// Owns implements backstay.Owner: a limit that was lifted, and on which nobody has waited, has nothing to let go of.
+func (a *streamAttempt) Owns(ctx context.Context) bool {
+	limit, ok := ctx.(interface{ Real() bool })
+	return ok && !limit.Real()
 }
 
 // OnRelease implements backstay.Held.
@@ -226,4 +213,5 @@ func (a *streamAttempt) OnBreak(f func(err error)) {
 var (
 	_ backstay.Held      = (*streamAttempt)(nil)
 	_ backstay.Breakable = (*streamAttempt)(nil)
+	_ backstay.Owner     = (*streamAttempt)(nil)
 )

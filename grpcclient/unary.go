@@ -33,6 +33,18 @@ type unary struct {
 // Unary makes a unary call through the policies: it is a grpc.UnaryClientInterceptor. Its errors are statuses; that of a plain failure is the server's
 // own, unchanged.
 func (c *Client) Unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	ctx, span := c.span(ctx, method, cc)
+	if span == nil {
+		return c.unary(ctx, method, req, reply, cc, invoker, opts)
+	}
+	errorType := errGone
+	defer func() { span.End(errorType) }()
+	err := c.unary(ctx, method, req, reply, cc, invoker, opts)
+	errorType = spanError(err)
+	return err
+}
+
+func (c *Client) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	u := &unary{exchange: exchange{c: c, caller: ctx}, method: method, req: req, reply: reply, cc: cc, invoker: invoker}
 	info, err := u.prepare(method, cc, opts, false)
 	if err == nil {
@@ -64,7 +76,8 @@ func (u *unary) prepareHedge(ctx context.Context, info *backstay.CallInfo) conte
 
 // Attempt implements backstay.Attempter.
 func (u *unary) Attempt(ctx context.Context, call *backstay.Call) backstay.Outcome {
-	a := &attempt{Context: ctx, trailer: untouched, reply: u.reply}
+	u.begin()
+	a := &attempt{Context: outgoing(ctx, call, u.op), bounds: ctx, trailer: untouched, reply: u.reply}
 	opts := a.room[:0]
 	if u.apart {
 		opts = u.keepApart(a, opts)
@@ -72,7 +85,7 @@ func (u *unary) Attempt(ctx context.Context, call *backstay.Call) backstay.Outco
 		opts = append(opts, u.opts...)
 	}
 	opts = append(opts, grpc.Trailer(&a.trailer))
-	err := u.invoker(outgoing(a, call, u.op), u.method, u.req, a.reply, u.cc, opts...)
+	err := u.invoker(a, u.method, u.req, a.reply, u.cc, opts...)
 	if u.apart {
 		u.mu.Lock()
 		a.ended, a.err = true, err
@@ -118,7 +131,7 @@ func (u *unary) result(out backstay.Outcome) error {
 		u.take(out)
 	}
 	if out.Err != nil {
-		return asStatus(out.Err, u.caller)
+		return u.failed(out.Err)
 	}
 	if same(out.Value, u.reply) || u.apart && u.ours(out.Value) {
 		return nil

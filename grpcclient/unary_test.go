@@ -3,6 +3,7 @@ package grpcclient_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -377,4 +378,32 @@ func TestServerAheadOfTimeout(t *testing.T) {
 		}
 		w.wantHits(3)
 	})
+}
+
+// TestDerived holds that the contexts that gRPC derives from an attempt's cost no goroutine, and end as the attempt's does.
+func TestDerived(t *testing.T) {
+	c := grpcclient.New(timeout.New(time.Minute), grpcclient.TrustKeys())
+	ctx, cancel := context.WithCancel(backstay.WithIdempotencyKey(t.Context(), "k"))
+	const n = 100
+	err := c.Unary(ctx, charge, nil, nil, nil, func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+		if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get("idempotency-key")) != 1 {
+			t.Errorf("got metadata %v, want the key", md)
+		}
+		before := runtime.NumGoroutine()
+		children := make([]context.Context, n)
+		for i := range children {
+			var stop context.CancelFunc
+			children[i], stop = context.WithCancel(ctx)
+			defer stop()
+		}
+		if more := runtime.NumGoroutine() - before; more > n/2 {
+			t.Errorf("got %d goroutines for %d contexts, want none", more, n)
+		}
+		cancel()
+		for _, child := range children {
+			<-child.Done()
+		}
+		return ctx.Err()
+	})
+	wantCode(t, err, codes.Canceled)
 }
