@@ -33,7 +33,9 @@ func (r *run) apply(e *Entry) error {
 		}
 	}
 	switch e.Event {
-	case EventStart, EventRecovered:
+	case EventStart:
+		r.started = e.Data
+	case EventRecovered:
 	case EventRefused:
 		r.noted = ""
 		r.late = r.late || e.Verb == string(EventDeadline)
@@ -116,10 +118,10 @@ func (r *run) finish(o *op, data []byte, known bool) error {
 		o.items = len(items)
 		for i, in := range items {
 			f := &frame{prefix: elementPrefix(o.path, i), input: in}
-			r.frames[f.prefix] = f
+			r.addFrame(f.prefix, f)
 		}
 	case kindChild:
-		r.frames[o.path+"/"] = &frame{prefix: o.f.prefix, input: data}
+		r.addFrame(o.path+"/", &frame{prefix: o.f.prefix, input: data})
 	case kindStep:
 		if o.n.mode == modePivot {
 			r.pivot = true
@@ -170,7 +172,7 @@ func (r *run) operate(o *op, e *Entry) error {
 func (r *run) unstick(*op) {
 	r.stuck--
 	r.halted = false
-	for _, o := range r.ops {
+	for _, o := range r.all {
 		if o.status == undoFailed && !o.n.back.Others {
 			r.halted = true
 		}
@@ -195,8 +197,11 @@ func (r *run) intend(e *Entry) error {
 			}
 			o.status = undoIntended
 		default:
-			if o.status == idle {
+			switch o.status {
+			case idle:
 				o.first = e.At
+			case intended: // again, by another owner: nobody knows what the one before it did, and the log is to say so for ever
+				o.doubt = o.doubt || o.n.doubtful()
 			}
 			if o.status != backoff {
 				o.due = e.At
@@ -211,7 +216,7 @@ func (r *run) intend(e *Entry) error {
 // parkedOps lists the steps that wait for an operator, in order of their paths.
 func (r *run) parkedOps(s status) []*op {
 	var all []*op
-	for _, o := range r.ops {
+	for _, o := range r.all {
 		if o.status == s {
 			all = append(all, o)
 		}

@@ -6,27 +6,30 @@ import (
 	"time"
 )
 
-// join begins a life of this node: a new id with a lease. The life's context comes from hard.
-func (e *Engine) join(ctx, hard context.Context) error {
+// join begins a life of this node: a new id with a lease. The life's context comes from hard. It reports until when the lease
+// lasts at least: it has begun at some time between question and answer.
+func (e *Engine) join(ctx, hard context.Context) (valid time.Time, err error) {
 	node := newID()
-	p, err := e.store.Beat(ctx, Beat{Node: node, TTL: e.cfg.Lease})
+	valid = time.Now().Add(e.cfg.Lease)
+	call, cancel := context.WithDeadline(ctx, valid)
+	defer cancel()
+	p, err := e.store.Beat(call, Beat{Node: node, TTL: e.cfg.Lease})
 	if err != nil {
-		return fmt.Errorf("saga: lease: %w", err)
+		return time.Time{}, fmt.Errorf("saga: lease: %w", err)
 	}
 	e.setClock(p.Now)
 	life, end := context.WithCancelCause(hard)
 	e.mu.Lock()
 	e.node, e.life, e.end = node, life, end
 	e.mu.Unlock()
-	return nil
+	return valid, nil
 }
 
 // beat renews the lease every third of it. When the node is declared dead, or when the lease may
 // have run out unrenewed, every body's context ends with ErrFenced, what they held is dropped, and
 // the node begins a new life. The margin of a tenth covers a body that is slow to notice.
-func (e *Engine) beat(ctx, hard context.Context) {
-	every := e.cfg.Lease / 3
-	valid := time.Now().Add(e.cfg.Lease)
+func (e *Engine) beat(ctx, hard context.Context, valid time.Time) {
+	every := max(time.Until(valid)-e.cfg.Lease*2/3, 0)
 	for {
 		timer := time.NewTimer(every)
 		select {
@@ -52,8 +55,8 @@ func (e *Engine) beat(ctx, hard context.Context) {
 			}
 		case err == nil && p.Lost, !time.Now().Before(limit):
 			e.lose()
-			if e.join(hard, hard) == nil {
-				valid, every = sent.Add(e.cfg.Lease), e.cfg.Lease/3
+			if until, err := e.join(hard, hard); err == nil {
+				valid, every = until, max(time.Until(until)-e.cfg.Lease*2/3, 0)
 				e.Wake()
 			} else {
 				every = e.cfg.Lease / 12
@@ -82,18 +85,25 @@ func earliest(a, b time.Time) time.Time {
 func (e *Engine) lose() {
 	e.mu.Lock()
 	end := e.end
+	for id := range e.live {
+		e.askAgain(id)
+	}
 	e.node, e.live = "", map[string]*task{}
 	e.mu.Unlock()
 	end(ErrFenced)
+	e.tel.lost.Add(context.Background(), 1)
 }
 
-// nudge tells the task of an instance, if it is here, that there is mail.
-func (e *Engine) nudge(id string) {
+// nudge tells the task of an instance that there is mail, and reports whether it is here.
+func (e *Engine) nudge(id string) bool {
 	e.mu.Lock()
 	t := e.live[id]
+	if t != nil {
+		t.mailed.Store(true) // under mu: leave sees it
+	}
 	e.mu.Unlock()
 	if t != nil {
-		t.mailed.Store(true)
 		t.nudge()
 	}
+	return t != nil
 }

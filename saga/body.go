@@ -5,28 +5,40 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/backstay-go/backstay"
+	"github.com/backstay-go/backstay/internal/deadline"
 )
 
 // start begins the bodies whose intents are durable and whose time has come, and reports how long
-// until the next event in time: due, or a held repetition; 0 for none.
+// until the next event in time: due, or a held repetition; 0 for none. A body that is to run alone is left to
+// runHere.
 func (t *task) start(due time.Time) time.Duration {
 	now := t.e.now()
-	later := t.begin[:0]
+	later, ready := t.begin[:0], t.ready[:0]
+	tx := false
 	for _, o := range t.begin {
 		switch {
 		case o.due.After(now):
 			due = earlier(due, o.due)
 			later = append(later, o)
 		case o.transactional():
+			tx = true
 			later = append(later, o)
 		default:
+			ready = append(ready, o)
+		}
+	}
+	t.begin, t.ready = later, ready
+	if len(ready) == 1 && len(t.bodies) == 0 && !tx {
+		t.here = ready[0]
+	} else {
+		for _, o := range ready {
 			t.spawn(o)
 		}
 	}
-	t.begin = later
 	if due.IsZero() {
 		return 0
 	}
@@ -40,27 +52,81 @@ func (o *op) transactional() bool {
 
 // spawn runs one attempt on a goroutine of its own.
 func (t *task) spawn(o *op) {
+	a := t.attempt(o)
+	go a.run(func(ev ended) { t.events <- ev })
+}
+
+// attempt is one attempt of a body.
+type attempt struct {
+	t      *task
+	o      *op
+	undo   bool
+	c      *Ctx
+	cancel context.CancelCauseFunc
+}
+
+// attempt prepares one.
+func (t *task) attempt(o *op) attempt {
 	ctx, cancel := context.WithCancelCause(t.life)
 	undo := o.undoing()
 	c := t.body(ctx, o, undo)
 	o.running = true
-	t.bodies[o] = cancel
-	go func() {
-		ev := ended{o: o, undo: undo}
-		defer func() { // also when the body calls runtime.Goexit
-			ev.taken = c.taken.Load()
-			cancel(nil)
-			t.events <- ev
-		}()
-		ev.err = errGoexit
-		ev.data, ev.err = t.e.attempt(c, o.n, undo, nil)
+	o.cancel = cancel
+	t.bodies = append(t.bodies, o)
+	return attempt{t, o, undo, c, cancel}
+}
+
+// run calls the body and reports its end, also when the body calls runtime.Goexit.
+func (a *attempt) run(report func(ended)) {
+	ev := ended{o: a.o, undo: a.undo}
+	defer func() {
+		ev.clean = a.c.clean()
+		a.cancel(nil)
+		report(ev)
 	}()
+	ev.err = errGoexit
+	ev.data, ev.err = a.t.e.attempt(a.c, a.o.n, a.undo, nil)
+}
+
+// runHere runs the only body on the driver's own goroutine, which saves two hand-overs a step. Should there be
+// something else to do meanwhile (mail, a deadline), a new goroutine takes the driving over and this one is left
+// with the body: then ours is false, and the body's end goes to the new driver as an event.
+func (t *task) runHere(o *op, wait time.Duration) (ev ended, ours bool) {
+	t.here = nil
+	a := t.attempt(o)
+	t.away.Store(true)
+	select {
+	case <-t.wakes: // it came before away was set
+		t.nudge()
+	default:
+	}
+	if wait > 0 {
+		timer := time.AfterFunc(wait, t.takeOver)
+		defer timer.Stop()
+	}
+	a.run(func(end ended) {
+		ev, ours = end, t.away.CompareAndSwap(true, false)
+		switch {
+		case !ours:
+			t.events <- end
+		case end.err == errGoexit: // this goroutine is about to end
+			go func() { t.end(end); t.goOn(t.nextRound()) }()
+		}
+	})
+	return ev, ours
+}
+
+// takeOver goes on driving on a new goroutine if the driver is in a body. Any goroutine.
+func (t *task) takeOver() {
+	if t.away.CompareAndSwap(true, false) {
+		go func() { t.goOn(t.nextRound()) }()
+	}
 }
 
 var errGoexit = errors.New("saga: the body called runtime.Goexit")
 
 // attempt passes the step's gate, then runs the body under its policy and timeout.
-func (e *Engine) attempt(c *Ctx, n *node, undo bool, tx *Tx) ([]byte, error) {
+func (e *Engine) attempt(c *Ctx, n *node, undo bool, tx *Tx) (data []byte, err error) {
 	o := &n.act
 	if undo {
 		o = &n.back
@@ -75,9 +141,16 @@ func (e *Engine) attempt(c *Ctx, n *node, undo bool, tx *Tx) ([]byte, error) {
 		}
 		defer leave()
 	}
-	ctx, cancel := context.WithTimeoutCause(c, o.Timeout, errTimeout)
-	defer cancel()
+	limit := deadline.New(c, o.Timeout, o.limit)
+	defer limit.Cancel()
 	c.tx = tx
+	ctx := context.Context(limit)
+	if e.tel.wanted(ctx, c) {
+		var end func(error)
+		ctx, end = e.tel.step(ctx, c)
+		err = errGoexit
+		defer func() { end(err) }()
+	}
 	through := o.through
 	switch {
 	case e.around == nil:
@@ -147,11 +220,17 @@ func (g *gate) enter(ctx context.Context) (leave func(), err error) {
 	return leave, nil
 }
 
+// ended takes a body off the list of those at work.
+func (t *task) ended(ev ended) {
+	ev.o.running, ev.o.cancel = false, nil
+	i := slices.Index(t.bodies, ev.o)
+	t.bodies = slices.Delete(t.bodies, i, i+1)
+}
+
 // end takes the end of a body into the log.
 func (t *task) end(ev ended) {
 	o := ev.o
-	o.running = false
-	delete(t.bodies, o)
+	t.ended(ev)
 	if cause := context.Cause(t.life); cause != nil {
 		return // the next owner repeats it
 	}
@@ -164,7 +243,7 @@ func (t *task) end(ev ended) {
 		t.add(e)
 		return
 	}
-	t.failed(o, ev.undo, ev.err, judge(ev.err, ev.taken <= 1))
+	t.failed(o, ev.undo, ev.err, judge(ev.err, ev.clean))
 }
 
 // failed takes a failed attempt into the log.

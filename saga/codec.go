@@ -44,7 +44,9 @@ func hashInput(c Codec, v any, encoded []byte) (string, error) {
 		}
 	}
 	sum := sha256.Sum256(encoded)
-	return hex.EncodeToString(sum[:]), nil
+	var text [2 * sha256.Size]byte
+	hex.Encode(text[:], sum[:])
+	return string(text[:]), nil
 }
 
 // encode runs the definition's codec under its size limit.

@@ -14,7 +14,20 @@ import (
 // ErrKeyReused unless made with a context of Part. It is valid until the body returns.
 type Ctx struct {
 	context.Context
+	*facts
 
+	ends context.Context // what Context ends with, without the values put on it
+	used atomic.Bool     // the key was handed to a request
+}
+
+// body is a Ctx with its facts.
+type body struct {
+	Ctx
+	facts facts
+}
+
+// facts are what the calls of one attempt have in common.
+type facts struct {
 	def     *definition
 	n       *node
 	id      string
@@ -25,13 +38,20 @@ type Ctx struct {
 	op      Op
 	attempt int
 	epoch   int64
-	in      []byte        // encoded input of the sequence
-	result  needed        // of an undo: its action's output
-	needs   []needed      // in the order of n.needs
-	tx      *Tx           // of a transactional body
-	fence   Fence         // position for locks
-	locker  Locker        // nil: the store has none
-	taken   *atomic.Int32 // operations handed to requests, those of Part included
+	frame   *frame
+	result  needed   // of an undo: its action's output
+	needs   []needed // in the order of n.needs
+	tx      *Tx      // of a transactional body
+	fence   Fence    // position for locks
+	locker  Locker   // nil: the store has none
+	counts  counts
+	started []byte // trace context of the saga's start, encoded
+}
+
+// counts is what is known of a body's requests.
+type counts struct {
+	taken   atomic.Int32 // operations handed to requests, those of Part included
+	effects backstay.Effects
 }
 
 // needed is a result as the log has it.
@@ -83,7 +103,7 @@ func (c *Ctx) Epoch() int64 { return c.epoch }
 func (c *Ctx) Part(name string) context.Context {
 	var used atomic.Bool
 	return backstay.WithOperation(c.Context, func() (backstay.Operation, error) {
-		c.taken.Add(1)
+		c.counts.taken.Add(1)
 		if used.Swap(true) {
 			return backstay.Operation{}, ErrKeyReused
 		}
@@ -96,9 +116,9 @@ func (c *Ctx) Part(name string) context.Context {
 }
 
 // take hands the key to the first unsafe request.
-func (c *Ctx) take(used *atomic.Bool) (backstay.Operation, error) {
-	c.taken.Add(1)
-	if used.Swap(true) {
+func (c *Ctx) take() (backstay.Operation, error) {
+	c.counts.taken.Add(1)
+	if c.used.Swap(true) {
 		return backstay.Operation{}, ErrKeyReused
 	}
 	return backstay.Operation{Key: c.Key(), Op: string(c.op), Epoch: c.epoch}, nil
@@ -118,7 +138,7 @@ func (c *Ctx) Lock(resource string) error {
 	default:
 		return Park(ErrUnsupported)
 	}
-	if err == ErrLocked && c.taken.Load() == 0 {
+	if err == ErrLocked && c.counts.taken.Load() == 0 && !c.counts.effects.Possible() {
 		return NoEffect(err)
 	}
 	return err
@@ -134,6 +154,10 @@ func (c *Ctx) Value(key any) any {
 	return c.Context.Value(key)
 }
 
+// AfterFunc is what package context asks a context for, so that one derived from this costs no goroutine. Call
+// context.AfterFunc instead.
+func (c *Ctx) AfterFunc(f func()) (stop func() bool) { return context.AfterFunc(c.ends, f) }
+
 // FromContext returns the Ctx of the body that ctx was derived from, for policies and clients that
 // want to know whom they serve.
 func FromContext(ctx context.Context) (*Ctx, bool) {
@@ -143,14 +167,10 @@ func FromContext(ctx context.Context) (*Ctx, bool) {
 
 // with is c for one call of the body, on ctx: calls that a policy repeats do not share the use of the key.
 func (c *Ctx) with(ctx context.Context) *Ctx {
-	d := *c
-	var used atomic.Bool
-	d.Context = backstay.WithOperation(ctx, func() (backstay.Operation, error) { return d.take(&used) })
-	return &d
+	d := &Ctx{facts: c.facts, ends: ctx}
+	d.Context = backstay.WithOperation(ctx, d.take)
+	return d
 }
-
-// input decodes the input of the body's sequence.
-func (c *Ctx) input(v any) error { return c.def.decode("input of "+c.n.static, c.in, v) }
 
 // need finds a declared result; a node that Child copied answers to the name of its origin.
 func (c *Ctx) need(n *node) (needed, bool) {
@@ -165,11 +185,14 @@ func (c *Ctx) need(n *node) (needed, bool) {
 // body makes the Ctx of an op's next body. It copies what the body may read, since the run goes on
 // beside it.
 func (t *task) body(parent context.Context, o *op, undo bool) *Ctx {
-	c := &Ctx{
+	b := &body{facts: facts{
 		def: t.r.def, n: o.n, id: t.r.id, ref: t.r.def.ref, bizKey: t.inst.Key, tenant: t.inst.Tenant,
-		path: o.path, op: Action, attempt: o.attempt, epoch: t.epoch, in: o.f.input,
-		fence: Fence{ID: t.r.id, Epoch: t.epoch, Seq: t.r.seq}, locker: t.e.locker, taken: new(atomic.Int32),
-	}
+		path: o.path, op: Action, attempt: o.attempt, epoch: t.epoch, frame: o.f,
+		fence: Fence{ID: t.r.id, Epoch: t.epoch, Seq: t.r.seq}, locker: t.e.locker,
+		started: t.r.started,
+	}}
+	c := &b.Ctx
+	c.facts, c.ends = &b.facts, parent
 	if undo {
 		c.op = Undo
 		c.result = needed{o.data, o.known}
@@ -181,6 +204,9 @@ func (t *task) body(parent context.Context, o *op, undo bool) *Ctx {
 			c.needs = append(c.needs, needed{})
 		}
 	}
-	c.Context = parent
+	c.Context = backstay.WithEffects(parent, &c.counts.effects)
 	return c
 }
+
+// clean reports whether what the body's requests say of themselves leaves it to the error whether anything happened.
+func (c *Ctx) clean() bool { return c.counts.taken.Load() <= 1 && !c.counts.effects.Possible() }

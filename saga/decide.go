@@ -64,7 +64,7 @@ func (r *run) requested(what Event, actor string, note []byte) (Entry, bool) {
 	case r.parked > 0:
 		return e, false
 	default:
-		for _, o := range r.ops {
+		for _, o := range r.all {
 			if o.n.mode == modePivot && o.status != idle {
 				e.Event = EventNoted // the pivot's answer decides
 			}
@@ -76,7 +76,7 @@ func (r *run) requested(what Event, actor string, note []byte) (Entry, bool) {
 // waiter finds the Wait that takes a signal: the one that has waited longest.
 func (r *run) waiter(signal string) *op {
 	var best *op
-	for _, o := range r.ops {
+	for _, o := range r.all {
 		if o.n.kind != kindWait || o.n.signal != signal || o.status != intended {
 			continue
 		}
@@ -92,7 +92,7 @@ func (r *run) timed(now time.Time) (e Entry, due bool, next time.Time) {
 	if r.undo || r.parked > 0 {
 		return e, false, next
 	}
-	for _, o := range r.ops {
+	for _, o := range r.all {
 		if o.status != intended || o.n.kind != kindWait && o.n.kind != kindDelay || o.n.act.Within == 0 {
 			continue
 		}

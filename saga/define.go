@@ -3,6 +3,9 @@ package saga
 import (
 	"errors"
 	"fmt"
+	"slices"
+
+	"github.com/backstay-go/backstay/internal/deadline"
 )
 
 // Definition is a saga's graph: typed by its input, immutable, safe for concurrent use.
@@ -26,6 +29,8 @@ type definition struct {
 	faults     []error          // while defining
 	warnings   []string
 	signals    map[string]bool // names that some Wait listens to
+	first      []string        // the intents with which every instance starts
+	begin      beginning
 }
 
 // seq is a sequence of nodes with one input: the main line, a branch, the body of Each or Child.
@@ -117,6 +122,17 @@ func Define[I any](name string, version int, build func(b *Builder[I]), opts ...
 	if len(d.faults) > 0 {
 		return nil, fmt.Errorf("%w %q: %w", ErrDefinition, name, errors.Join(d.faults...))
 	}
+	for _, n := range d.nodes {
+		for _, o := range []*options{&n.act, &n.back} {
+			o.limit = &deadline.Limit{Cause: errTimeout, Shared: true}
+		}
+	}
+	begin, _ := newRun(d, "", nil).next()
+	for _, o := range begin {
+		d.first = append(d.first, intent{o.path, false, 1}.String())
+	}
+	d.first = slices.Clip(d.first)
+	d.begin = newBeginning(name)
 	return &Definition[I]{d}, nil
 }
 

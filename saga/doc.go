@@ -43,8 +43,10 @@
 //	a panic                  as an error; when attempts run out the saga parks
 //	a payload that cannot be encoded or decoded, or is too large: the saga parks
 //
-// A refusal by a policy of this module (breaker open, bulkhead full, rate limited) and a failed dial count as NoEffect, unless
-// the body had made another request before: then say NoEffect yourself, or split the step.
+// A refusal by a policy of this module (breaker open, bulkhead full, rate limited), a failed dial and a call through grpcclient of
+// which nothing was sent (its error's NeverSent says so) count as NoEffect, unless an attempt of
+// any request of the body may have had effect (see backstay.Effects) or the body has taken a second key: then say NoEffect yourself, or split the step. What is done without our clients is
+// not seen: a body that had an effect by other means must not return such an error as it is.
 //
 // # Defaults
 //

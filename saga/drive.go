@@ -3,28 +3,42 @@ package saga
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
 // drive takes the instance from checkpoint to checkpoint until it ends, waits, parks or is lost. The
 // order within a round is the whole of the crash safety: decide, commit the results together with
 // the intents of what follows, and only then begin what follows.
-func (t *task) drive() error {
-	wait, err := t.round()
+func (t *task) drive() { t.goOn(t.round()) }
+
+// goOn is drive after a round. It may return while the instance goes on in another goroutine: see runHere.
+func (t *task) goOn(wait time.Duration, err error) {
 	for err == nil && wait != left {
-		if o := t.nextTx(); o != nil {
+		if o := t.here; o != nil {
+			ev, ours := t.runHere(o, wait)
+			if !ours {
+				return
+			}
+			t.end(ev)
+		} else if o := t.nextTx(); o != nil {
 			wait, err = t.runTx(o)
 			continue
+		} else {
+			t.await(wait)
 		}
-		t.await(wait)
-		if t.life.Err() != nil {
-			err = context.Cause(t.life)
-			break
-		}
-		wait, err = t.round()
+		wait, err = t.nextRound()
 	}
 	t.drain()
-	return err
+	t.over(err)
+}
+
+// nextRound is the round after something has happened.
+func (t *task) nextRound() (time.Duration, error) {
+	if t.life.Err() != nil {
+		return 0, context.Cause(t.life)
+	}
+	return t.round()
 }
 
 // left means that the instance is not ours any more: ended, released or lost.
@@ -89,7 +103,7 @@ func (t *task) plan() plan {
 // has begun, and when what may not begin yet is due.
 func (t *task) propose(now time.Time, stopping bool) (end, opened bool, due time.Time) {
 	begin, end := t.r.next()
-	var next []string
+	next := t.next[:0]
 	for _, o := range begin {
 		again := o.status == backoff || o.status == undoBackoff
 		if wait := o.due.Sub(now); again && wait > 0 && (wait > t.e.cfg.Hold || stopping) {
@@ -117,6 +131,7 @@ func (t *task) propose(now time.Time, stopping bool) (end, opened bool, due time
 	if len(next) > 0 {
 		t.intend(next)
 	}
+	t.next = next
 	return end, opened, due
 }
 
@@ -124,13 +139,10 @@ func (t *task) propose(now time.Time, stopping bool) (end, opened bool, due time
 func (t *task) follow(p plan) time.Duration {
 	t.tell(p.state)
 	if p.state.Terminal() || p.state.Parked() && p.release {
-		t.atRest(p.state, t.result(p.state))
+		t.atRest(t.result(p.state))
 	}
 	if !p.state.Terminal() && !p.release {
 		return t.start(p.due)
-	}
-	if t.mailed.Load() {
-		t.e.Wake() // duty 8: it is due at once
 	}
 	return left
 }
@@ -149,7 +161,7 @@ func (t *task) forget() {
 // intend adds intents to the last entry, or makes an entry for them.
 func (t *task) intend(next []string) {
 	if len(t.log) == 0 {
-		t.add(Entry{Event: EventRecovered, Next: next})
+		t.add(Entry{Event: EventRecovered, Next: slices.Clone(next)})
 		return
 	}
 	last := &t.log[len(t.log)-1]
@@ -167,7 +179,7 @@ func (t *task) point(p plan) Checkpoint {
 }
 
 func (t *task) committed(res Committed) {
-	t.log, t.consume = nil, nil
+	t.log, t.consume = t.log[:0], nil
 	if res.Mail != t.mail {
 		t.mailed.Store(true)
 		t.nudge()
@@ -295,13 +307,11 @@ func (t *task) await(wait time.Duration) {
 
 // drain waits for the bodies that still run; what they report belongs to the next owner now.
 func (t *task) drain() {
-	for _, cancel := range t.bodies {
-		cancel(ErrFenced)
+	for _, o := range t.bodies {
+		o.cancel(ErrFenced)
 	}
 	for len(t.bodies) > 0 {
-		ev := <-t.events
-		ev.o.running = false
-		delete(t.bodies, ev.o)
+		t.ended(<-t.events)
 	}
 }
 

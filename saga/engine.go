@@ -4,30 +4,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/backstay-go/backstay"
+	"github.com/backstay-go/backstay/internal/deadline"
 )
 
 // Engine runs sagas from a store. Several engines, in one process or in many, share a store. All
 // methods are safe for concurrent use; Signal, Cancel, the operator's verbs and the queries work
 // whether or not this engine runs.
 type Engine struct {
-	store  Store
-	locker Locker
-	tx     Transactor
-	cfg    Config
-	defs   map[Ref]*definition
-	refs   []Ref
-	gates  map[string]*gate
-	around *backstay.Pipeline // nil: none
-	faults []error            // while options are applied
-	wake   chan struct{}
-	writes chan *write
-	starts chan *start
+	store             Store
+	locker            Locker
+	patience          *deadline.Limit // of calls of the store: a lease
+	tx                Transactor
+	cfg               Config
+	defs              map[Ref]*definition
+	refs              []Ref
+	gates             map[string]*gate
+	around            *backstay.Pipeline // nil: none
+	tel               *instruments
+	faults            []error // while options are applied
+	wake              chan struct{}
+	soon              atomic.Bool // look again in a moment, a few times
+	writes            chan *write
+	starts            chan *start
+	writers, starters turns
 
 	mu      sync.Mutex
 	running atomic.Bool     // written under mu
@@ -35,10 +39,10 @@ type Engine struct {
 	node    string          // guarded by mu: id of this life of the lease
 	life    context.Context // guarded by mu: ends when that life does
 	end     context.CancelCauseFunc
-	live    map[string]*task     // guarded by mu: by instance
-	pending int                  // guarded by mu: starts that will become tasks
-	short   bool                 // guarded by mu: somebody found no room
-	waiters map[string][]*waiter // guarded by mu: by instance
+	live    map[string]*task    // guarded by mu: by instance
+	pending int                 // guarded by mu: starts that will become tasks
+	short   bool                // guarded by mu: somebody found no room
+	waiters map[string][]waiter // guarded by mu: by instance
 
 	failures map[string]*Error // guarded by mu: how instances came to rest here
 	oldest   []string          // guarded by mu: their ids, oldest first
@@ -51,7 +55,7 @@ type Engine struct {
 func New(store Store, opts ...Option) *Engine {
 	e := &Engine{
 		store: store, defs: map[Ref]*definition{}, gates: map[string]*gate{}, live: map[string]*task{},
-		waiters: map[string][]*waiter{}, failures: map[string]*Error{}, wake: make(chan struct{}, 1),
+		waiters: map[string][]waiter{}, failures: map[string]*Error{}, wake: make(chan struct{}, 1), tel: newInstruments(),
 	}
 	for _, o := range opts {
 		o.apply(e)
@@ -62,6 +66,8 @@ func New(store Store, opts ...Option) *Engine {
 	e.cfg = e.cfg.withDefaults()
 	e.writes = make(chan *write, e.cfg.Batch)
 	e.starts = make(chan *start, e.cfg.Batch)
+	e.writers, e.starters = newTurns(e.cfg.Writers), newTurns(1)
+	e.patience = &deadline.Limit{Cause: context.DeadlineExceeded, Shared: true}
 	e.clock.Store(&clock{time.Now(), time.Now()})
 	e.locker, _ = store.(Locker)
 	e.tx, _ = store.(Transactor)
@@ -88,7 +94,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	e.started = true
 	e.mu.Unlock()
-	if err := e.join(ctx, hard); err != nil {
+	valid, err := e.join(ctx, hard)
+	if err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -101,12 +108,14 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	writers.Go(func() { e.startAll(hard) })
 	loops.Go(func() { e.poll(ctx) })
-	if l, ok := e.store.(Listener); ok {
-		loops.Go(func() { e.listen(ctx, l) })
+	loops.Go(func() { e.censusLoop(ctx) })
+	defer e.watch()()
+	if listen := e.listener(); listen != nil {
+		loops.Go(func() { e.listen(ctx, listen) })
 	}
 	beats, silence := context.WithCancel(hard)
 	var beating sync.WaitGroup
-	beating.Go(func() { e.beat(beats, hard) })
+	beating.Go(func() { e.beat(beats, hard, valid) })
 
 	<-ctx.Done()
 	e.mu.Lock()
@@ -157,37 +166,6 @@ func (e *Engine) Wake() {
 	}
 }
 
-func (e *Engine) listen(ctx context.Context, l Listener) {
-	for ctx.Err() == nil {
-		_ = l.Listen(ctx, e.Wake) // polling covers what is missed
-		select {
-		case <-ctx.Done():
-		case <-time.After(e.cfg.Poll):
-		}
-	}
-}
-
-// poll claims due instances until ctx ends.
-func (e *Engine) poll(ctx context.Context) {
-	for {
-		again := e.claim(ctx)
-		if again {
-			continue
-		}
-		wait := e.cfg.Poll
-		wait += time.Duration(float64(wait) * (rand.Float64() - 0.5) / 2)
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-e.wake:
-			timer.Stop()
-		case <-timer.C:
-		}
-	}
-}
-
 // claim takes what there is room for and reports whether there may be more.
 func (e *Engine) claim(ctx context.Context) bool {
 	e.mu.Lock()
@@ -198,8 +176,8 @@ func (e *Engine) claim(ctx context.Context) bool {
 	if room <= 0 || !running || node == "" || len(e.refs) == 0 {
 		return false
 	}
-	call, cancel := context.WithTimeout(ctx, e.cfg.Lease)
-	defer cancel()
+	call := e.patient(ctx)
+	defer call.Cancel()
 	got, err := e.store.Claim(call, Claim{Node: node, Refs: e.refs, Max: room})
 	if err != nil {
 		return false // the next poll asks again
@@ -208,6 +186,11 @@ func (e *Engine) claim(ctx context.Context) bool {
 		e.adopt(life, &got[i])
 	}
 	return len(got) == room
+}
+
+// patient bounds a call of the store: a hung connection must not hold up whoever waits for it.
+func (e *Engine) patient(ctx context.Context) *deadline.Ctx {
+	return deadline.New(ctx, e.cfg.Lease, e.patience)
 }
 
 // adopt begins to drive an instance that is ours by now.

@@ -83,7 +83,8 @@ func (e *Error) Unwrap() error { return e.Cause }
 func Fail(err error) error { return mark(err, marked{fail: true}) }
 
 // NoEffect marks err as one before which nothing happened: the step need not be undone. It says
-// nothing about repeating; combine it with Fail for a no that left no trace.
+// nothing about repeating; combine it with Fail for a no that left no trace. It is a promise about this attempt, however often a client
+// inside repeated the request: an answer of no is none, if it may have overtaken an earlier one that is still on its way.
 func NoEffect(err error) error { return mark(err, marked{clean: true}) }
 
 // Park marks err as one that an operator has to look at: the step is not repeated and the saga
@@ -121,10 +122,18 @@ type verdict struct {
 	wait                        time.Duration
 }
 
-// judge reads the marks on err. infer also takes a refusal of our own policies and a failed dial
-// for "no effect"; it is off when the body has made more than one unsafe request, since then an
-// earlier one may have had effect.
+// judge reads the marks on err. infer also takes a refusal of our own policies, a failed dial and
+// a gRPC call that was never sent for "no effect"; it is off when the body has made more than one unsafe request, since then an
+// earlier one may have had effect. Of joined errors all have to say so.
 func judge(err error, infer bool) verdict {
+	v := judgeInner(err, infer)
+	if sent, ok := err.(interface{ NeverSent() bool }); ok && sent.NeverSent() { // of grpcclient; it speaks for all attempts of the call
+		v.clean = v.clean || infer
+	}
+	return v
+}
+
+func judgeInner(err error, infer bool) verdict {
 	var v verdict
 	switch e := err.(type) {
 	case nil:

@@ -31,9 +31,10 @@ func (p *Branches[I]) Branch(name string, build func(b *Builder[I])) {
 func (b *Builder[I]) If(name string, cond func(c *Ctx, in I) (bool, error), then, els func(b *Builder[I]), opts ...StepOption) {
 	n := b.s.add(kindIf, name, opts)
 	n.mode, n.reason = modeNothing, "a choice"
+	read := inputOf[I]()
 	n.action = func(c *Ctx) ([]byte, error) {
-		var in I
-		if err := c.input(&in); err != nil {
+		in, err := read(c)
+		if err != nil {
 			return nil, err
 		}
 		yes, err := cond(c, in)
@@ -55,9 +56,10 @@ func (b *Builder[I]) If(name string, cond func(c *Ctx, in I) (bool, error), then
 func Each[I, E any](b *Builder[I], name string, list func(c *Ctx, in I) ([]E, error), body func(b *Builder[E]), opts ...StepOption) {
 	n := b.s.add(kindEach, name, opts)
 	n.mode, n.reason = modeNothing, "a list"
+	read := inputOf[I]()
 	n.action = func(c *Ctx) ([]byte, error) {
-		var in I
-		if err := c.input(&in); err != nil {
+		in, err := read(c)
+		if err != nil {
 			return nil, err
 		}
 		all, err := list(c, in)
@@ -87,9 +89,10 @@ const maxElements = 1_000
 func Child[I, CI any](b *Builder[I], name string, child *Definition[CI], input func(c *Ctx, in I) (CI, error), opts ...StepOption) {
 	n := b.s.add(kindChild, name, opts)
 	n.mode, n.reason = modeNothing, "an input"
+	read := inputOf[I]()
 	n.action = func(c *Ctx) ([]byte, error) {
-		var in I
-		if err := c.input(&in); err != nil {
+		in, err := read(c)
+		if err != nil {
 			return nil, err
 		}
 		ci, err := input(c, in)

@@ -3,6 +3,7 @@ package saga_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -84,6 +85,56 @@ func TestAttemptsSurvive(t *testing.T) {
 	}
 }
 
+// TestDoubtSurvives: an attempt whose owner was lost may have had effect, and stays in doubt for every owner that follows, also when the
+// attempts after it surely had none. The step is undone; a pivot parks.
+func TestDoubtSurvives(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		lost     int // owners lost in the body
+		attempts int
+		pivot    bool
+		want     saga.State
+	}{
+		{"a deadline during the backoff", 1, 100, false, saga.Compensated},
+		{"two owners lost", 2, 100, false, saga.Compensated},
+		{"the last attempt", 1, 3, false, saga.Compensated},
+		{"a pivot", 1, 3, true, saga.ParkedFwd},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				stands, attempts := false, 0
+				d := saga.Must(saga.Define("d", 1, func(b *saga.Builder[int]) {
+					draft := saga.Step(b, "a", func(sc *saga.Ctx, _ int) (int, error) {
+						if attempts++; attempts <= c.lost { // it takes effect, and its owner does not live to say so
+							stands = true
+							<-sc.Done()
+						}
+						return 0, saga.NoEffect(errors.New("the breaker is open"))
+					}, saga.Attempts(c.attempts), saga.Timeout(time.Hour), saga.Backoff(time.Minute, time.Minute))
+					if c.pivot {
+						draft.Pivot()
+					} else {
+						draft.Compensate(func(*saga.Ctx, int, saga.Result[int]) error { stands = false; return nil })
+					}
+				}))
+				store := sagamem.New()
+				id := start(t, d, store, "k", 1, saga.Deadline(20*time.Minute))
+				for range 2 { // owners that are lost
+					e := run(t, store, saga.Register(d), saga.Config{Grace: -1})
+					time.Sleep(2 * time.Second)
+					e.end(t)
+				}
+				e := run(t, store, saga.Register(d))
+				_ = e.Wait(t.Context(), id)
+				e.end(t)
+				if in, _ := store.Get(t.Context(), id); in.State != c.want || stands != c.pivot {
+					t.Errorf("got state %s after %d attempts, effect stands: %v; want %s, %v", in.State, attempts, stands, c.want, c.pivot)
+				}
+			})
+		})
+	}
+}
+
 // deaf is a store whose lease cannot be renewed.
 type deaf struct {
 	*sagamem.Store
@@ -119,6 +170,69 @@ func TestLeaseUnrenewed(t *testing.T) {
 			t.Errorf("the body ended after %v, want before the lease of 30s", got)
 		}
 		e.end(t)
+	})
+}
+
+// slow is a store whose first lease begins at once and is answered late; it cannot be renewed.
+type slow struct {
+	*sagamem.Store
+	joined atomic.Bool
+}
+
+func (s *slow) Beat(ctx context.Context, b saga.Beat) (saga.Pulse, error) {
+	if b.TTL == 0 {
+		return s.Store.Beat(ctx, b)
+	}
+	if s.joined.Swap(true) {
+		return saga.Pulse{}, errors.New("no connection")
+	}
+	p, err := s.Store.Beat(ctx, b)
+	time.Sleep(12 * time.Second)
+	return p, err
+}
+
+// TestLeaseAnsweredLate: a lease counts from when it was asked for, not from when the answer came.
+func TestLeaseAnsweredLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ended atomic.Int64
+		begun := time.Now()
+		d := saga.Must(saga.Define("d", 1, func(b *saga.Builder[int]) {
+			saga.Step(b, "a", func(c *saga.Ctx, _ int) (int, error) {
+				<-c.Done()
+				ended.Store(int64(time.Since(begun)))
+				return 0, c.Err()
+			}, saga.Timeout(time.Hour)).Compensate(nothing)
+		}))
+		e := run(t, &slow{Store: sagamem.New()}, saga.Register(d), saga.Config{Lease: 30 * time.Second})
+		time.Sleep(12 * time.Second)
+		synctest.Wait()
+		start(t, d, e, "k", 1)
+		time.Sleep(time.Minute)
+		if got := time.Duration(ended.Load()); got == 0 || got >= 30*time.Second {
+			t.Errorf("the body ended %v after the lease began, want before its 30s are over", got)
+		}
+		e.end(t)
+	})
+}
+
+// TestHealthOfNobody: an engine without definitions calls live instances unclaimable, and finished ones not.
+func TestHealthOfNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := saga.Must(saga.Define("d", 1, func(b *saga.Builder[int]) { saga.Step(b, "a", noop).Compensate(nothing) }))
+		store := sagamem.New()
+		e := run(t, store, saga.Register(d))
+		if err := e.Wait(t.Context(), start(t, d, e, "k", 1)); err != nil {
+			t.Fatal(err)
+		}
+		e.end(t)
+		nobody := saga.New(store)
+		if err := nobody.Health(t.Context()); err != nil {
+			t.Errorf("got %v, want nil: all have ended", err)
+		}
+		start(t, d, store, "live", 1)
+		if err := nobody.Health(t.Context()); !errors.Is(err, saga.ErrUnclaimable) {
+			t.Errorf("got %v, want ErrUnclaimable", err)
+		}
 	})
 }
 
@@ -169,6 +283,46 @@ func (s *torn) InTx(ctx context.Context, at saga.Fence, body func(saga.Tx) (saga
 	})
 }
 
+// TestTxRolledBackForEver: a transaction that is rolled back every time uses up the attempts of its step, of an action and of an undo.
+func TestTxRolledBackForEver(t *testing.T) {
+	for _, undo := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			calls := 0
+			deadlock := func() error { calls++; return fmt.Errorf("%w: deadlock detected", saga.ErrRolledBack) }
+			d := saga.Must(saga.Define("d", 1, func(b *saga.Builder[int]) {
+				sagamem.TxStep(b, "a", func(*saga.Ctx, *sagamem.Tx, int) (int, error) {
+					if !undo {
+						return 0, deadlock()
+					}
+					return 1, nil
+				}, saga.Attempts(3)).CompensateTx(func(*saga.Ctx, *sagamem.Tx, int, saga.Result[int]) error {
+					if !undo {
+						t.Error("undone, though it was rolled back")
+					}
+					return deadlock()
+				}, saga.Attempts(3))
+				saga.Step(b, "b", func(*saga.Ctx, int) (int, error) { return 0, saga.Fail(errors.New("no")) }).NothingToUndo("it does nothing")
+			}))
+			want := saga.Compensated
+			if undo {
+				want = saga.ParkedUndo
+			}
+			store := sagamem.New()
+			e := run(t, store, saga.Register(d))
+			id := start(t, d, e, "k", 1)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+			defer cancel()
+			if err := e.Wait(ctx, id); err == nil || ctx.Err() != nil {
+				t.Errorf("got %v, want the end of it", err)
+			}
+			if in, _ := store.Get(t.Context(), id); in.State != want || calls != 3*11 {
+				t.Errorf("got state %s after %d calls, want %s after 33: 10 repetitions of each attempt", in.State, calls, want)
+			}
+			e.end(t)
+		})
+	}
+}
+
 // TestTxRolledBack: a transaction that the database undoes is repeated, at no attempt's cost, from where the saga was.
 func TestTxRolledBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -192,6 +346,44 @@ func TestTxRolledBack(t *testing.T) {
 		log, _ := e.History(t.Context(), id, 0, 0)
 		if len(log) != 3 {
 			t.Errorf("got %d entries, want start and two ends", len(log))
+		}
+		e.end(t)
+	})
+}
+
+// stuck is a store whose starts hang, on a node that is declared dead.
+type stuck struct {
+	*sagamem.Store
+	beats atomic.Int32
+}
+
+func (s *stuck) Start(ctx context.Context, _ []saga.NewInstance) ([]saga.Started, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (s *stuck) Beat(ctx context.Context, b saga.Beat) (saga.Pulse, error) {
+	p, err := s.Store.Beat(ctx, b)
+	p.Lost = s.beats.Add(1) == 2
+	return p, err
+}
+
+// TestStartCutOff: starts that are under way when the lease is lost, alone and in a queue, hear that nobody knows whether they were made.
+func TestStartCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := saga.Must(saga.Define("d", 1, func(b *saga.Builder[int]) { saga.Step(b, "a", noop).Compensate(nothing) }))
+		e := run(t, &stuck{Store: sagamem.New()}, saga.Register(d), saga.Config{Lease: 30 * time.Second})
+		errs := make(chan error)
+		for i := range 3 {
+			go func() {
+				_, err := d.Start(t.Context(), e, fmt.Sprint(i), 1)
+				errs <- err
+			}()
+		}
+		for range 3 {
+			if err := <-errs; !errors.Is(err, saga.ErrUnknown) || errors.Is(err, saga.ErrFenced) {
+				t.Errorf("got %v, want ErrUnknown", err)
+			}
 		}
 		e.end(t)
 	})

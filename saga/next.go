@@ -3,51 +3,54 @@ package saga
 import "slices"
 
 // next lists the ops that may begin (or begin again) and have no durable intent yet, in the order
-// of the graph, and reports whether the walk has come to its end: everything done, or everything undone.
+// of the graph, and reports whether the walk has come to its end: everything done, or everything undone. The list is
+// valid until the next call.
 func (r *run) next() (begin []*op, end bool) {
-	emit := func(o *op) { begin = append(begin, o) }
+	r.begin = r.begin[:0]
 	if r.closed {
 		return nil, true
 	}
 	if !r.undo {
-		end = r.forward(r.def.root, r.frames[""], emit)
+		end = r.forward(r.def.root, r.root)
 		if r.parked > 0 {
-			begin = nil
+			return nil, end
 		}
-		return begin, end
+		return r.begin, end
 	}
 	if r.waitSiblings() {
 		return nil, false
 	}
-	end = r.backward(r.def.root, r.frames[""], emit)
+	end = r.backward(r.def.root, r.root)
 	if r.halted {
-		begin = nil
+		return nil, end
 	}
-	return begin, end
+	return r.begin, end
 }
 
+func (r *run) emit(o *op) { r.begin = append(r.begin, o) }
+
 // forward walks s and reports whether it is done.
-func (r *run) forward(s *seq, f *frame, emit func(*op)) bool {
+func (r *run) forward(s *seq, f *frame) bool {
 	for _, n := range s.nodes {
-		if !r.forwardNode(n, f, emit) {
+		if !r.forwardNode(n, f) {
 			return false
 		}
 	}
 	return true
 }
 
-func (r *run) forwardNode(n *node, f *frame, emit func(*op)) bool {
+func (r *run) forwardNode(n *node, f *frame) bool {
 	if n.kind == kindParallel {
 		all := true
 		for _, k := range n.kids {
-			all = r.forward(k, f, emit) && all
+			all = r.forward(k, f) && all
 		}
 		return all
 	}
 	o := r.op(n, f)
 	switch o.status {
 	case idle, backoff:
-		emit(o)
+		r.emit(o)
 		return false
 	case done:
 	default:
@@ -55,13 +58,13 @@ func (r *run) forwardNode(n *node, f *frame, emit func(*op)) bool {
 	}
 	switch n.kind {
 	case kindIf:
-		return r.forward(n.chosen(o), f, emit)
+		return r.forward(n.chosen(o), f)
 	case kindChild:
-		return r.forward(n.kids[0], r.frames[o.path+"/"], emit)
+		return r.forward(n.kids[0], r.frame(o.path+"/"))
 	case kindEach:
 		open := 0
 		for i := o.low; i < o.items && open < n.act.Width; i++ {
-			if !r.forward(n.kids[0], r.element(o, i), emit) {
+			if !r.forward(n.kids[0], r.element(o, i)) {
 				open++
 			} else if i == o.low {
 				o.low++
@@ -73,20 +76,20 @@ func (r *run) forwardNode(n *node, f *frame, emit func(*op)) bool {
 }
 
 // backward walks s from its end and reports whether it is undone.
-func (r *run) backward(s *seq, f *frame, emit func(*op)) bool {
+func (r *run) backward(s *seq, f *frame) bool {
 	for _, n := range slices.Backward(s.nodes) {
-		if !r.backwardNode(n, f, emit) {
+		if !r.backwardNode(n, f) {
 			return false
 		}
 	}
 	return true
 }
 
-func (r *run) backwardNode(n *node, f *frame, emit func(*op)) bool {
+func (r *run) backwardNode(n *node, f *frame) bool {
 	if n.kind == kindParallel {
 		all := true
 		for _, k := range n.kids {
-			all = r.backward(k, f, emit) && all
+			all = r.backward(k, f) && all
 		}
 		return all
 	}
@@ -95,7 +98,7 @@ func (r *run) backwardNode(n *node, f *frame, emit func(*op)) bool {
 		return true
 	}
 	if n.kind != kindStep {
-		return o.status != done || r.backwardInto(n, f, o, emit)
+		return o.status != done || r.backwardInto(n, f, o)
 	}
 	switch o.status {
 	case undone:
@@ -105,7 +108,7 @@ func (r *run) backwardNode(n *node, f *frame, emit func(*op)) bool {
 	case undoIntended:
 		return false
 	case undoBackoff:
-		emit(o)
+		r.emit(o)
 		return false
 	}
 	switch {
@@ -116,20 +119,20 @@ func (r *run) backwardNode(n *node, f *frame, emit func(*op)) bool {
 	case o.status == failed && !o.doubt, o.status == backoff && !o.doubt, o.status == parked && !o.doubt:
 		return true // provably without effect
 	}
-	emit(o)
+	r.emit(o)
 	return false
 }
 
-func (r *run) backwardInto(n *node, f *frame, o *op, emit func(*op)) bool {
+func (r *run) backwardInto(n *node, f *frame, o *op) bool {
 	switch n.kind {
 	case kindIf:
-		return r.backward(n.chosen(o), f, emit)
+		return r.backward(n.chosen(o), f)
 	case kindChild:
-		return r.backward(n.kids[0], r.frames[o.path+"/"], emit)
+		return r.backward(n.kids[0], r.frame(o.path+"/"))
 	case kindEach:
 		all := true
 		for i := o.items - 1; i >= 0; i-- {
-			if !r.backward(n.kids[0], r.element(o, i), emit) {
+			if !r.backward(n.kids[0], r.element(o, i)) {
 				all = false
 				if n.act.Width == 1 {
 					break // in strict reverse
@@ -150,7 +153,7 @@ func (n *node) chosen(o *op) *seq {
 
 // waitSiblings reports whether running bodies have to end before anything is undone.
 func (r *run) waitSiblings() bool {
-	for _, o := range r.ops {
+	for _, o := range r.all {
 		if o.running && !o.undoing() && !o.n.cancelled() {
 			return true
 		}
@@ -179,7 +182,7 @@ func (r *run) state(ended bool) State {
 		return Resolved
 	}
 	busy, waits, others := false, 0, 0
-	for _, o := range r.ops {
+	for _, o := range r.all {
 		switch {
 		case o.running:
 			busy = true
@@ -212,7 +215,7 @@ func (r *run) state(ended bool) State {
 // step names the first step that is under way, for lists.
 func (r *run) step() string {
 	best := ""
-	for _, o := range r.ops {
+	for _, o := range r.all {
 		switch o.status {
 		case intended, backoff, parked, undoIntended, undoBackoff, undoFailed:
 			if best == "" || o.path < best {
@@ -223,4 +226,4 @@ func (r *run) step() string {
 	return best
 }
 
-func (r *run) element(o *op, i int) *frame { return r.frames[elementPrefix(o.path, i)] }
+func (r *run) element(o *op, i int) *frame { return r.frame(elementPrefix(o.path, i)) }

@@ -26,6 +26,7 @@ func (t *task) tell(s State) {
 	}
 	from := t.state
 	t.state = s
+	t.e.tel.moved(t.life, &t.inst, s, t.e.now())
 	if t.e.cfg.Observer == nil {
 		return
 	}
@@ -57,6 +58,7 @@ func (t *task) observeBody(o *op, ev ended) {
 }
 
 func (t *task) observeStore(err error) {
+	t.e.tel.troubles.Add(t.life, 1)
 	t.observe(backstay.Event{Kind: backstay.EventReject, Reason: "store", Err: err})
 }
 

@@ -94,6 +94,7 @@ func (o Operator) try(ctx context.Context, id, verb string, value any, by By) er
 		return res[0].Err
 	}
 	if cp.State.Terminal() {
+		o.e.tel.moved(ctx, &inst, cp.State, got[0].Now)
 		o.e.recheck(id)
 	}
 	o.e.Wake()

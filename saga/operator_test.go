@@ -1,6 +1,7 @@
 package saga_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -170,4 +171,74 @@ func TestAtOnce(t *testing.T) {
 			t.Errorf("got %v, %d at once, %d begun, %d undone, want a failure, 4, 8, 8", err, most.Load(), acted.Load(), undone.Load())
 		}
 	})
+}
+
+// renamed is JSON by another name.
+type renamed struct{ saga.JSON }
+
+func (renamed) Name() string { return "renamed" }
+
+// unkept is a store that keeps no shapes, so that it cannot refuse a changed definition.
+type unkept struct {
+	saga.Store
+	saga.Reader
+	saga.Mailbox
+}
+
+// TestUnreadable: an instance whose log or codec the registered definition cannot follow parks whole, with nothing lost: an operator may try it again, which
+// goes well once the right definition is back, or resolve it, and nothing else.
+func TestUnreadable(t *testing.T) {
+	define := func(step string, opts ...saga.DefineOption) *saga.Definition[int] {
+		return saga.Must(saga.Define("d", 1, func(b *saga.Builder[int]) {
+			saga.Step(b, step, noop).Compensate(nothing)
+			saga.Step(b, "b", noop).Compensate(nothing)
+		}, opts...))
+	}
+	right := define("a")
+	for _, c := range []struct {
+		name  string
+		wrong *saga.Definition[int]
+		cause error
+	}{
+		{"another step", define("x"), saga.ErrDefinition},
+		{"another codec", define("a", saga.WithCodec(renamed{})), saga.ErrCodec},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				mem := sagamem.New()
+				store := unkept{mem, mem, mem}
+				ids := []string{start(t, right, store, "retried", 1), start(t, right, store, "resolved", 1)}
+				by := saga.By{Actor: "ann", Reason: "it is back"}
+				e := run(t, store, saga.Register(c.wrong))
+				for _, id := range ids {
+					if err := e.Wait(ctx, id); !errors.Is(err, c.cause) {
+						t.Errorf("got %v, want %v", err, c.cause)
+					}
+					if in, _ := e.Get(t.Context(), id); in.State != saga.ParkedFwd {
+						t.Errorf("got state %s, want parked", in.State)
+					}
+					if err := e.Operator().SkipWith(t.Context(), id, 1, by); !errors.Is(err, saga.ErrState) {
+						t.Errorf("SkipWith: got %v, want ErrState", err)
+					}
+				}
+				if err := e.Operator().Resolve(t.Context(), ids[1], by); err != nil {
+					t.Errorf("Resolve: %v", err)
+				}
+				e.end(t)
+				e = run(t, store, saga.Register(right))
+				if err := e.Operator().Retry(t.Context(), ids[0], by); err != nil {
+					t.Errorf("Retry: %v", err)
+				}
+				if err := e.Wait(ctx, ids[0]); err != nil {
+					t.Errorf("after Retry: %v", err)
+				}
+				e.end(t)
+				if in, _ := mem.Get(t.Context(), ids[1]); in.State != saga.Resolved {
+					t.Errorf("got state %s, want resolved", in.State)
+				}
+			})
+		})
+	}
 }

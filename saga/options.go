@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/backstay-go/backstay"
+	"github.com/backstay-go/backstay/internal/deadline"
 )
 
 // StepOption changes one step, or with Compensate its undo.
@@ -24,6 +25,7 @@ type options struct {
 	GoOn      bool               // of Wait: a timeout is no failure
 	through   *backstay.Pipeline // nil: none
 	attempted bool               // Attempts was given
+	limit     *deadline.Limit    // of all attempts: Timeout
 }
 
 // The defaults. Three attempts over about a second ride out a restarted peer without holding up a

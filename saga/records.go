@@ -127,7 +127,7 @@ type Event string
 
 // The events. What a reader needs to know of each stands beside it.
 const (
-	EventStart      Event = "start"       // Next: the first intents
+	EventStart      Event = "start"       // Next: the first intents; Data: the trace context of the caller, if there was one
 	EventDone       Event = "done"        // the action (or undo) of Step ended well; Data: its output
 	EventRetry      Event = "retry"       // an attempt failed, another follows after Delay; Note: error
 	EventFailed     Event = "failed"      // the action of Step failed for good; Note: error

@@ -1,9 +1,11 @@
 package saga
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,12 +18,18 @@ type run struct {
 	input  []byte
 	seq    int64
 	ops    map[string]*op // by path
-	frames map[string]*frame
-	undo   bool  // compensating
-	pivot  bool  // done
-	noted  Event // a cancel or deadline that waits for the pivot's answer
-	closed bool  // resolved by an operator
-	late   bool  // the deadline has passed and is dealt with
+	all    []*op          // the same, in the order in which they were met
+	room   []op           // where the next ones come to lie
+	root   *frame
+	frames map[string]*frame // the others, by prefix; nil: none
+	begin  []*op             // scratch of next
+	undo   bool              // compensating
+	pivot  bool              // done
+	noted  Event             // a cancel or deadline that waits for the pivot's answer
+	closed bool              // resolved by an operator
+	late   bool              // the deadline has passed and is dealt with
+
+	started []byte // trace context of the start, encoded
 
 	parked int  // ops in doubt about how to go on
 	stuck  int  // undos that failed for good
@@ -35,8 +43,9 @@ type run struct {
 
 // frame is a sequence at run time: which element's paths, which input.
 type frame struct {
-	prefix string // of paths: "" or "ship[3]/"
-	input  []byte
+	prefix  string // of paths: "" or "ship[3]/"
+	input   []byte
+	decoded atomic.Value // input, if bodies may share it: see inputOf
 }
 
 type status uint8
@@ -65,18 +74,35 @@ type op struct {
 	doubt   bool
 	known   bool
 	data    []byte
-	first   time.Time // store's clock: when the first attempt was intended
-	due     time.Time // store's clock: not before
-	items   int       // of Each
-	low     int       // of Each: elements below are done
-	choice  bool      // of If
-	running bool      // live only: a body of ours is at work
+	first   time.Time               // store's clock: when the first attempt was intended
+	due     time.Time               // store's clock: not before
+	items   int                     // of Each
+	low     int                     // of Each: elements below are done
+	choice  bool                    // of If
+	running bool                    // live only: a body of ours is at work
+	cancel  context.CancelCauseFunc // of that body
 }
 
 func newRun(d *definition, id string, input []byte) *run {
-	r := &run{def: d, id: id, input: input, ops: map[string]*op{}, frames: map[string]*frame{}}
-	r.frames[""] = &frame{input: input}
-	return r
+	return &run{def: d, id: id, input: input, ops: make(map[string]*op, min(len(d.nodes), mostRoom)), all: make([]*op, 0, min(len(d.nodes), mostRoom)), root: &frame{input: input}}
+}
+
+// mostRoom bounds the room made for ops at a time: a graph may have many nodes of which an instance meets few.
+const mostRoom = 16
+
+// frame finds the sequence at run time whose paths begin with prefix.
+func (r *run) frame(prefix string) *frame {
+	if prefix == "" {
+		return r.root
+	}
+	return r.frames[prefix]
+}
+
+func (r *run) addFrame(key string, f *frame) {
+	if r.frames == nil {
+		r.frames = map[string]*frame{}
+	}
+	r.frames[key] = f
 }
 
 // intent is a body that may have begun.
@@ -130,8 +156,13 @@ func (r *run) op(n *node, f *frame) *op {
 	path := f.path(n)
 	o := r.ops[path]
 	if o == nil {
-		o = &op{n: n, f: f, path: path}
+		if len(r.room) == cap(r.room) {
+			r.room = make([]op, 0, min(len(r.def.nodes), mostRoom))
+		}
+		r.room = append(r.room, op{n: n, f: f, path: path})
+		o = &r.room[len(r.room)-1]
 		r.ops[path] = o
+		r.all = append(r.all, o)
 	}
 	return o
 }
@@ -152,7 +183,7 @@ func (r *run) locate(path string) (*op, error) {
 	if up := n.scope(); up != nil && up.kind == kindChild {
 		key += up.rel + "/"
 	}
-	f := r.frames[key]
+	f := r.frame(key)
 	if f == nil {
 		return nil, fmt.Errorf("%w: the log names step %q before its sequence", ErrDefinition, path)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -44,13 +45,15 @@ type Handle struct {
 // Start makes an instance with a business key, such as "order-42" (1 to 255 bytes), at to: an Engine,
 // a store, or a store bound to the caller's transaction. Starting the same key with the same input again
 // returns the same handle; with another input it returns ErrConflict and changes nothing. Other errors are
-// the store's; then the instance may exist or not, and calling again finds out.
+// the store's, or ErrUnknown when the engine stopped or lost its lease meanwhile; then the instance may exist or not, and calling again finds out.
 func (d *Definition[I]) Start(ctx context.Context, to Starter, key string, in I, opts ...StartOption) (Handle, error) {
 	n, err := d.make(key, in, opts)
 	if err != nil {
 		return Handle{}, err
 	}
+	ctx, span := d.d.starting(ctx, &n)
 	got, err := to.Start(ctx, []NewInstance{n})
+	d.d.begun(ctx, span, got, err)
 	if err != nil {
 		return Handle{}, fmt.Errorf("saga: start %s %q: %w", n.Ref.Def, key, err)
 	}
@@ -83,12 +86,7 @@ func (d *Definition[I]) make(key string, in I, opts []StartOption) (NewInstance,
 	if n.Hash, err = hashInput(d.d.codec, in, n.Input); err != nil {
 		return n, &codecError{"hash of the input of " + d.d.ref.Def, err}
 	}
-	begin, _ := newRun(d.d, n.ID, n.Input).next()
-	first := Entry{Seq: 1, Event: EventStart}
-	for _, o := range begin {
-		first.Next = append(first.Next, intent{o.path, false, 1}.String())
-	}
-	n.Log = []Entry{first}
+	n.Log = []Entry{{Seq: 1, Event: EventStart, Next: d.d.first}}
 	return n, nil
 }
 
@@ -149,15 +147,28 @@ func (e *Engine) Start(ctx context.Context, batch []NewInstance) ([]Started, err
 			batch[i].Node = node
 		}
 	}
+	if e.starters.try() { // nobody to share a transaction with
+		made, err := e.startBatch(life, batch)
+		e.starters.leave()
+		if err != nil && life.Err() != nil {
+			err = cutOff(life)
+		}
+		e.begin(life, batch, made, mine)
+		runtime.Gosched() // the drivers first: it wakes no other thread, and the caller goes on while they wait for the database
+		return made, err
+	}
 	s := &start{batch: batch, done: make(chan started, 1)}
+	e.starters.queue()
 	select {
 	case e.starts <- s:
 	case <-ctx.Done():
+		e.starters.unqueue(1)
 		e.begin(life, batch, nil, mine)
 		return nil, context.Cause(ctx)
 	case <-life.Done():
+		e.starters.unqueue(1)
 		e.begin(life, batch, nil, mine)
-		return nil, context.Cause(life)
+		return nil, cutOff(life)
 	}
 	select {
 	case res := <-s.done:
@@ -165,8 +176,16 @@ func (e *Engine) Start(ctx context.Context, batch []NewInstance) ([]Started, err
 		return res.all, res.err
 	case <-life.Done():
 		e.begin(life, batch, nil, mine)
-		return nil, context.Cause(life)
+		return nil, cutOff(life)
 	}
+}
+
+// cutOff is what a start hears whose engine lost its lease, or stopped, while it was on its way.
+func cutOff(life context.Context) error {
+	if errors.Is(context.Cause(life), ErrStopped) {
+		return fmt.Errorf("%w: the engine stopped during the start", ErrUnknown)
+	}
+	return fmt.Errorf("%w: the engine's lease was lost during the start", ErrUnknown)
 }
 
 // begin turns instances that were made under this node into tasks.
@@ -208,6 +227,9 @@ func (e *Engine) startAll(hard context.Context) {
 		case s := <-e.starts:
 			got, all = append(got, s), append(all, s.batch...)
 		}
+		if !e.starters.enter(hard) {
+			return
+		}
 		for full := false; !full && len(all) < e.cfg.Batch; {
 			select {
 			case s := <-e.starts:
@@ -216,7 +238,9 @@ func (e *Engine) startAll(hard context.Context) {
 				full = true
 			}
 		}
+		e.starters.unqueue(len(got))
 		made, err := e.startBatch(hard, all)
+		e.starters.leave()
 		for _, s := range got {
 			switch {
 			case err != nil && len(got) > 1: // one caller's trouble must not be another's
@@ -233,9 +257,9 @@ func (e *Engine) startAll(hard context.Context) {
 }
 
 func (e *Engine) startBatch(ctx context.Context, batch []NewInstance) ([]Started, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.Lease)
-	defer cancel()
-	made, err := e.store.Start(ctx, batch)
+	call := e.patient(ctx)
+	defer call.Cancel()
+	made, err := e.store.Start(call, batch)
 	if err == nil && len(made) != len(batch) {
 		err = errors.New("saga: the store answered another number of starts")
 	}

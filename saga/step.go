@@ -11,9 +11,10 @@ type Draft[I, O any] struct{ n *node }
 func Step[I, O any](b *Builder[I], name string, fn func(c *Ctx, in I) (O, error), opts ...StepOption) *Draft[I, O] {
 	n := b.s.add(kindStep, name, opts)
 	n.typed = typed[O](n)
+	read := inputOf[I]()
 	n.action = func(c *Ctx) ([]byte, error) {
-		var in I
-		if err := c.input(&in); err != nil {
+		in, err := read(c)
+		if err != nil {
 			return nil, err
 		}
 		out, err := fn(c, in)
@@ -50,9 +51,10 @@ func (d *Draft[I, O]) Compensate(fn func(c *Ctx, in I, res Result[O]) error, opt
 	for _, o := range opts {
 		o(n, &n.back)
 	}
+	read := inputOf[I]()
 	n.undo = func(c *Ctx) error {
-		var in I
-		if err := c.input(&in); err != nil {
+		in, err := read(c)
+		if err != nil {
 			return err
 		}
 		var res Result[O]

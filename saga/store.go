@@ -69,7 +69,8 @@ type Store interface {
 	// due or not, whatever its definition: ErrBusy when a live node other than Node owns it,
 	// ErrNotFound, ErrTerminal.
 	Claim(ctx context.Context, want Claim) ([]Claimed, error)
-	// Commit writes checkpoints; the answer has the same order.
+	// Commit writes checkpoints; the answer has the same order. The batch and its logs are the caller's again once it returns:
+	// a store that keeps entries copies them.
 	Commit(ctx context.Context, batch []Checkpoint) ([]Committed, error)
 	// Beat makes or renews the node's lease, or with TTL 0 ends it: then its runs become due for
 	// others at once.
@@ -128,7 +129,7 @@ type Transactor interface {
 	// unknown, InTx finds it out by reading the log under the epoch on another connection, and
 	// answers ErrUnknown only when it cannot; it never assumes failure. A serialization failure
 	// or a deadlock rolls back and is reported as ErrRolledBack: the engine calls InTx again and
-	// does not charge the step's attempts.
+	// does not charge the step's attempts, up to ten times in a row.
 	InTx(ctx context.Context, at Fence, body func(Tx) (Checkpoint, error)) (Committed, error)
 }
 
@@ -160,6 +161,22 @@ type Listener interface {
 	// Listen calls wake whenever instances may have become due, until ctx ends. It may call it
 	// too often; what it misses, polling finds.
 	Listen(ctx context.Context, wake func()) error
+}
+
+// Hinter is a Listener that hears more: of what is about to become due, and of mail for running instances. An engine prefers it
+// to Listener.
+type Hinter interface {
+	// Hints calls hint until ctx ends or hearing fails; then the engine calls again after a while. The first call of hint says that hearing has
+	// begun. Hints may come too often, twice and too late; what is missed, polling and beats find. hint does not block.
+	Hints(ctx context.Context, hint func(Hint)) error
+}
+
+// Hint says what may have happened in the store. The zero Hint: instances may have become due.
+type Hint struct {
+	// Soon: not yet, but when a transaction ends that is going to commit about now.
+	Soon bool
+	// Mail names an instance that got mail: it has become due, or its owner is to look.
+	Mail string
 }
 
 // Errors of stores. They wrap none and are compared with errors.Is.

@@ -21,16 +21,20 @@ type task struct {
 	wakes  chan struct{}
 	mailed atomic.Bool // any goroutine: there is mail to read
 
-	out     *write  // the checkpoint on its way
-	log     []Entry // of the next checkpoint
+	here    *op         // its body is to run on this goroutine: see runHere
+	away    atomic.Bool // the driver is in that body: whoever swaps it to false drives on
+	out     *write      // the checkpoint on its way
+	log     []Entry     // of the next checkpoint
 	consume []MailKey
 	inbox   []Mail
-	mail    int64 // the mail counter known
-	bodies  map[*op]context.CancelCauseFunc
-	begin   []*op // their intents are in log, or durable; to be started after the commit
-	state   State // as last told to the observer
-	cause   error // why the saga turned round, as it was in this process
-	stopped error // what parked it
+	mail    int64    // the mail counter known
+	bodies  []*op    // at work
+	ready   []*op    // scratch of start
+	next    []string // scratch of propose
+	begin   []*op    // their intents are in log, or durable; to be started after the commit
+	state   State    // as last told to the observer
+	cause   error    // why the saga turned round, as it was in this process
+	stopped error    // what parked it
 }
 
 // ended is the end of a body.
@@ -39,13 +43,13 @@ type ended struct {
 	undo  bool
 	data  []byte
 	err   error
-	taken int32 // unsafe requests made
+	clean bool // no request of the body may have had an effect, as far as they are counted
 }
 
 func (e *Engine) newTask(life context.Context, inst Instance, epoch int64) *task {
 	t := &task{
 		e: e, inst: inst, epoch: epoch, life: life, state: inst.State,
-		events: make(chan ended, 4), wakes: make(chan struct{}, 1), bodies: map[*op]context.CancelCauseFunc{},
+		events: make(chan ended, 1), wakes: make(chan struct{}, 1),
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -63,6 +67,7 @@ func (t *task) nudge() {
 	case t.wakes <- struct{}{}:
 	default:
 	}
+	t.takeOver()
 }
 
 // leave takes the task off the engine's list.
@@ -70,11 +75,12 @@ func (t *task) leave() {
 	t.e.mu.Lock()
 	if t.e.live[t.inst.ID] == t {
 		delete(t.e.live, t.inst.ID)
+		t.e.askAgain(t.inst.ID)
 	}
-	short := t.e.short
+	wake := t.e.short || t.mailed.Load() // told of mail after its last look, it is due at once by duty 8
 	t.e.short = false
 	t.e.mu.Unlock()
-	if short {
+	if wake {
 		t.e.Wake()
 	}
 	t.e.tasks.Done()
@@ -82,29 +88,19 @@ func (t *task) leave() {
 
 // resume replays the log of an instance just claimed and drives it on.
 func (t *task) resume(c *Claimed) {
-	defer t.leave()
-	t.replayed(c)
-}
-
-func (t *task) replayed(c *Claimed) {
-	for c != nil {
-		d := t.e.defs[c.Ref]
-		t.epoch, t.inbox, t.mail, t.log, t.consume, t.begin = c.Epoch, c.Inbox, c.Mail, nil, nil, nil
-		t.r = newRun(d, c.ID, c.Input)
-		if err := t.replay(d, c); err != nil {
-			t.unreadable(err, c)
-			return
-		}
-		if !errors.Is(t.drive(), ErrUnknown) {
-			return
-		}
-		c = t.again()
+	d := t.e.defs[c.Ref]
+	t.epoch, t.inbox, t.mail, t.log, t.consume, t.begin = c.Epoch, c.Inbox, c.Mail, nil, nil, nil
+	t.r = newRun(d, c.ID, c.Input)
+	if err := t.replay(d, c); err != nil {
+		t.unreadable(err, c)
+		t.leave()
+		return
 	}
+	t.drive()
 }
 
 // first drives an instance that was started under this node.
 func (t *task) first(d *definition, n *NewInstance) {
-	defer t.leave()
 	t.r = newRun(d, n.ID, n.Input)
 	start := n.Log[0]
 	start.At = t.inst.Created
@@ -112,9 +108,18 @@ func (t *task) first(d *definition, n *NewInstance) {
 		panic(err) // an entry of our own making
 	}
 	t.recover(true)
-	if errors.Is(t.drive(), ErrUnknown) {
-		t.replayed(t.again())
+	t.drive()
+}
+
+// over ends the task, or, when it does not know how its last commit ended, takes the instance anew.
+func (t *task) over(err error) {
+	if errors.Is(err, ErrUnknown) {
+		if c := t.again(); c != nil {
+			t.resume(c)
+			return
+		}
 	}
+	t.leave()
 }
 
 // again takes the instance anew, to learn how a commit ended.
@@ -152,7 +157,7 @@ func (t *task) replay(d *definition, c *Claimed) error {
 // that there was no owner before.
 func (t *task) recover(fresh bool) {
 	var open []*op
-	for _, o := range t.r.ops {
+	for _, o := range t.r.all {
 		if (o.status == intended || o.status == undoIntended) && o.n.kind != kindWait && o.n.kind != kindDelay {
 			open = append(open, o)
 		}
@@ -174,7 +179,6 @@ func (t *task) recover(fresh bool) {
 		case limit >= 0 && o.attempt-o.base >= limit:
 			spent = append(spent, o)
 		default:
-			o.doubt = o.doubt || o.n.doubtful()
 			e.Next = append(e.Next, intent{o.path, undo, o.attempt + 1}.String())
 			t.begin = append(t.begin, o)
 		}
@@ -211,9 +215,9 @@ func (t *task) add(e Entry) {
 }
 
 func (t *task) cancelBodies(cause error, which func(*op) bool) {
-	for o, cancel := range t.bodies {
+	for _, o := range t.bodies {
 		if !o.undoing() && which(o) {
-			cancel(cause)
+			o.cancel(cause)
 		}
 	}
 }
@@ -239,31 +243,47 @@ func (t *task) unreadable(err error, c *Claimed) {
 	if res.Err == nil {
 		t.stopped = err
 		t.tell(state)
-		t.atRest(state, &Error{ID: c.ID, State: state, Cause: err, Parked: err})
+		t.atRest(&Error{ID: c.ID, State: state, Cause: err, Parked: err})
 	}
 }
 
-// send hands a checkpoint to a writer and waits for its fate.
+// send hands a checkpoint to a writer and waits for its fate. When no writer is at work and nobody waits for one,
+// the task writes it itself: alone, it needs no other goroutine to wake up.
 func (t *task) send(cp Checkpoint) Committed {
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		if t.out == nil {
-			t.out = &write{done: make(chan Committed, 1)}
+		res := t.write(cp)
+		if res.Err == nil || errors.Is(res.Err, ErrFenced) || t.life.Err() != nil || !sleep(t.life, wait) {
+			return res
 		}
-		w := t.out // one at a time; after the end of this life, which may leave an answer in it, the task is over
-		w.cp = cp
-		select {
-		case t.e.writes <- w:
-		case <-t.life.Done():
+		t.observeStore(res.Err)
+	}
+}
+
+func (t *task) write(cp Checkpoint) Committed {
+	if t.out == nil {
+		t.out = &write{done: make(chan Committed, 1)}
+	}
+	w := t.out // one at a time; after the end of this life, which may leave an answer in it, the task is over
+	w.cp[0] = cp
+	if t.e.writers.try() {
+		results, ok := t.e.commit(t.life, w.cp[:])
+		t.e.writers.leave()
+		if !ok {
 			return Committed{Err: context.Cause(t.life)}
 		}
-		select {
-		case res := <-w.done:
-			if res.Err == nil || errors.Is(res.Err, ErrFenced) || !sleep(t.life, wait) {
-				return res
-			}
-			t.observeStore(res.Err)
-		case <-t.life.Done():
-			return Committed{Err: context.Cause(t.life)}
-		}
+		return results[0]
+	}
+	t.e.writers.queue()
+	select {
+	case t.e.writes <- w:
+	case <-t.life.Done():
+		t.e.writers.unqueue(1)
+		return Committed{Err: context.Cause(t.life)}
+	}
+	select {
+	case res := <-w.done:
+		return res
+	case <-t.life.Done():
+		return Committed{Err: context.Cause(t.life)}
 	}
 }

@@ -18,12 +18,20 @@ func (t *task) nextTx() *op {
 	return nil
 }
 
+// txRepeats is how often in a row a transaction that the database rolled back is begun anew at no attempt's cost: a deadlock is not the step's fault. A step
+// that meets one every time is; with the waits between them these take a second.
+const txRepeats = 10
+
 // runTx runs a transactional body and its checkpoint in one transaction. The ends of siblings and mail wait
 // meanwhile: the checkpoint continues from a position that nobody else of this instance may move.
 func (t *task) runTx(o *op) (time.Duration, error) {
 	undo := o.undoing()
+	repeats := 0
 	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
 		a := t.tryTx(o, undo)
+		if a.ran {
+			repeats++
+		}
 		switch {
 		case a.err == nil:
 			t.observeBody(o, ended{o: o, undo: undo})
@@ -33,15 +41,15 @@ func (t *task) runTx(o *op) (time.Duration, error) {
 			return 0, a.err
 		case t.life.Err() != nil:
 			return 0, context.Cause(t.life)
-		case errors.Is(a.err, ErrRolledBack), !a.ran: // the database's trouble, not the step's
+		case errors.Is(a.err, ErrRolledBack) && repeats <= txRepeats, !a.ran: // the database's trouble, not the step's
 			if !sleep(t.life, wait) {
 				return 0, context.Cause(t.life)
 			}
 			continue
 		}
 		t.observeBody(o, ended{o: o, undo: undo, err: a.err})
-		v := judge(a.err, true)
-		v.clean = true // it was rolled back
+		v := judge(a.err, a.clean)
+		v.clean = v.clean || a.clean // it was rolled back
 		t.failed(o, undo, a.err, v)
 		return t.round()
 	}
@@ -49,10 +57,11 @@ func (t *task) runTx(o *op) (time.Duration, error) {
 
 // txAttempt is how one transaction ended.
 type txAttempt struct {
-	ran  bool // the body was called
-	res  Committed
-	plan plan
-	err  error
+	ran   bool // the body was called
+	clean bool // it made no request whose effect a rollback leaves standing
+	res   Committed
+	plan  plan
+	err   error
 }
 
 // tryTx makes one attempt. Unless it commits, the task is as it was before.
@@ -81,6 +90,7 @@ func (t *task) tryTx(o *op, undo bool) (a txAttempt) {
 		})
 	}()
 	<-done
+	a.clean = c.clean()
 	if a.err == nil && a.res.Err != nil {
 		a.err = a.res.Err
 	}

@@ -7,68 +7,88 @@ import (
 	"time"
 )
 
-// waiter is a caller of Wait.
-type waiter struct {
-	ended chan rest     // capacity 1
-	look  chan struct{} // capacity 1: ask the store now
+// waiter is a caller of Wait. Capacity 1: whoever finds it full need not wait, since a waiter that is told to look finds
+// in the store what it was to hear.
+type waiter chan rest
+
+// rest is how an instance came to rest here, or that it left and the store is to be asked.
+type rest struct {
+	look bool
+	err  *Error
 }
 
-// rest is how an instance came to rest here.
-type rest struct {
-	state State
-	err   *Error
+func (w waiter) tell(r rest) {
+	select {
+	case w <- r:
+	default:
+	}
 }
 
 // Wait blocks until the instance is at rest: ended, or parked. It returns nil for a completed
 // instance and a *Error for the others; ErrNotFound; or ctx's error. What runs on this engine is
 // heard of at once; for the rest the store is asked, at first often, then once per Config.Poll.
 func (e *Engine) Wait(ctx context.Context, id string) error {
-	w := &waiter{make(chan rest, 1), make(chan struct{}, 1)}
+	w := make(waiter, 1)
 	e.mu.Lock()
 	e.waiters[id] = append(e.waiters[id], w)
 	here := e.live[id] != nil
 	e.mu.Unlock()
+	defer e.unwait(id, w)
+	var timer *time.Timer
 	defer func() {
-		e.mu.Lock()
-		e.waiters[id] = slices.DeleteFunc(e.waiters[id], func(x *waiter) bool { return x == w })
-		if len(e.waiters[id]) == 0 {
-			delete(e.waiters, id)
+		if timer != nil {
+			timer.Stop()
 		}
-		e.mu.Unlock()
 	}()
 	for pause := min(20*time.Millisecond, e.cfg.Poll); ; pause = min(2*pause, e.cfg.Poll) {
+		var tick <-chan time.Time // nil while it is here: then it will be heard of
 		if !here {
 			if inst, err := e.Get(ctx, id); err != nil {
 				return err
 			} else if inst.State.Terminal() || inst.State.Parked() {
 				return e.outcome(ctx, inst)
 			}
+			if timer == nil {
+				timer = time.NewTimer(pause)
+			} else {
+				timer.Reset(pause)
+			}
+			tick = timer.C
 		}
-		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return context.Cause(ctx)
-		case r := <-w.ended:
-			timer.Stop()
-			if r.err == nil {
+		case r := <-w:
+			switch {
+			case r.look:
+				here = false
+			case r.err == nil:
 				return nil
+			default:
+				return r.err
 			}
-			return r.err
-		case <-w.look:
-			timer.Stop()
-			here = false
-		case <-timer.C:
+		case <-tick:
 			e.mu.Lock()
-			here = e.live[id] != nil // then it will be heard of: no need to ask
+			here = e.live[id] != nil
 			e.mu.Unlock()
 		}
 	}
 }
 
+func (e *Engine) unwait(id string, w waiter) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	left := slices.DeleteFunc(e.waiters[id], func(x waiter) bool { return x == w })
+	if len(left) == 0 {
+		delete(e.waiters, id)
+		return
+	}
+	e.waiters[id] = left
+}
+
 // atRest tells those who wait here. The instance leaves the list under the same lock, so that a new waiter
 // either is told or asks the store.
-func (t *task) atRest(s State, err *Error) {
+func (t *task) atRest(err *Error) {
 	e, id := t.e, t.inst.ID
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -79,10 +99,7 @@ func (t *task) atRest(s State, err *Error) {
 		e.remember(err)
 	}
 	for _, w := range e.waiters[id] {
-		select {
-		case w.ended <- rest{s, err}:
-		default:
-		}
+		w.tell(rest{err: err})
 	}
 }
 
@@ -105,11 +122,13 @@ const maxFailures = 1000
 func (e *Engine) recheck(id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.askAgain(id)
+}
+
+// askAgain is recheck with mu held.
+func (e *Engine) askAgain(id string) {
 	for _, w := range e.waiters[id] {
-		select {
-		case w.look <- struct{}{}:
-		default:
-		}
+		w.tell(rest{look: true})
 	}
 }
 
@@ -185,8 +204,8 @@ func (e *Engine) List(ctx context.Context, f Filter) ([]Instance, error) {
 	return r.List(ctx, f)
 }
 
-// Unclaimable is the Filter of live instances that no definition registered here can run.
-func (e *Engine) Unclaimable() Filter { return Filter{Except: slices.Clone(e.refs)} }
+// Unclaimable is the Filter of live instances that no definition registered here can run: all live ones if none is registered.
+func (e *Engine) Unclaimable() Filter { return Filter{Except: append([]Ref{}, e.refs...)} }
 
 // History reports a page of an instance's log, after number after, at most limit entries (0: 100, at most 1,000). Payloads are as
 // the codec made them; Text reads a Note.

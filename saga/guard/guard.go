@@ -23,8 +23,8 @@
 //     through [SQL] (or sagapgx.Guard for a pgx.Tx);
 //   - [DB.Run], which opens the transaction, retries it after a deadlock and
 //     answers [ErrRunning] while another call with the same key is running;
-//   - [HTTP], server middleware over a [Runner]. A gRPC server calls the Runner
-//     from an interceptor of its own.
+//   - [HTTP], server middleware over a [Runner], and
+//     grpcclient/grpcguard, the same as a gRPC interceptor.
 //
 // A participant whose effects are not in the database of the guard's table
 // gains less: the row may be committed and the effect lost, or the other way

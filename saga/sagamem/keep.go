@@ -72,9 +72,13 @@ func (s *Store) Lock(_ context.Context, at saga.Fence, resource string) error {
 }
 
 func (s *Store) lock(id, resource string) error {
-	if holder, ok := s.locks[resource]; ok && holder != id {
+	holder, held := s.locks[resource]
+	if held && holder != id {
 		return saga.ErrLocked
 	}
-	s.locks[resource] = id
+	if !held {
+		s.locks[resource] = id
+		s.all[id].locks = append(s.all[id].locks, resource)
+	}
 	return nil
 }

@@ -50,7 +50,8 @@ type instance struct {
 	entry       *item
 	mail        int64 // counter
 	inbox       []letter
-	busy        bool // inside InTx: its row is locked
+	busy        bool     // inside InTx: its row is locked
+	locks       []string // resources that it took; a rollback may have taken some away again
 }
 
 type letter struct {
@@ -91,7 +92,8 @@ func (s *Store) Start(ctx context.Context, batch []saga.NewInstance) ([]saga.Sta
 func (s *Store) start(batch []saga.NewInstance) []saga.Started {
 	now := s.now()
 	out := make([]saga.Started, len(batch))
-	for i, n := range batch {
+	for i := range batch {
+		n := &batch[i]
 		key := bizKey{n.Tenant, n.Ref.Def, n.Key}
 		if id, ok := s.keys[key]; ok {
 			out[i] = saga.Started{ID: id, Existing: true, Hash: s.all[id].hash, Now: now}
@@ -101,8 +103,9 @@ func (s *Store) start(batch []saga.NewInstance) []saga.Started {
 			Instance: saga.Instance{
 				ID: n.ID, Ref: n.Ref, Tenant: n.Tenant, Key: n.Key, State: saga.Ready, Priority: n.Priority, Created: now,
 			},
-			hash: n.Hash, codec: n.Codec, input: slices.Clone(n.Input), log: stamp(n.Log, now, 0),
+			hash: n.Hash, codec: n.Codec, input: slices.Clone(n.Input), log: slices.Clone(n.Log),
 		}
+		stamp(in.log, now, 0)
 		if n.Deadline > 0 {
 			in.Deadline = now.Add(n.Deadline)
 		}
@@ -124,14 +127,13 @@ func (s *Store) start(batch []saga.NewInstance) []saga.Started {
 	return out
 }
 
-func stamp(log []saga.Entry, now time.Time, epoch int64) []saga.Entry {
-	log = slices.Clone(log)
+// stamp makes the entries the store's own.
+func stamp(log []saga.Entry, now time.Time, epoch int64) {
 	for i := range log {
 		log[i].At, log[i].Epoch = now, epoch
 		log[i].Data, log[i].Note = slices.Clone(log[i].Data), slices.Clone(log[i].Note)
 		log[i].Next = slices.Clone(log[i].Next)
 	}
-	return log
 }
 
 // own gives in to a node. Under mu.

@@ -147,7 +147,8 @@ func (s *Store) commit(cp *saga.Checkpoint) saga.Committed {
 // write carries out a checkpoint that has passed the fence. Under mu.
 func (s *Store) write(in *instance, cp *saga.Checkpoint) saga.Committed {
 	now := s.now()
-	in.log = append(in.log, stamp(cp.Log, now, cp.Epoch)...)
+	in.log = append(in.log, cp.Log...)
+	stamp(in.log[len(in.log)-len(cp.Log):], now, cp.Epoch)
 	in.State, in.Step, in.Pivot = cp.State, cp.Step, cp.Pivot
 	for _, k := range cp.Consume {
 		for i := range in.inbox {
@@ -161,11 +162,12 @@ func (s *Store) write(in *instance, cp *saga.Checkpoint) saga.Committed {
 		s.disown(in)
 		s.unqueue(in)
 		in.Ended = now
-		for resource, id := range s.locks {
-			if id == in.ID {
+		for _, resource := range in.locks {
+			if s.locks[resource] == in.ID {
 				delete(s.locks, resource)
 			}
 		}
+		in.locks = nil
 	case !cp.Release:
 	case cp.Seen < in.mail && !cp.State.Parked(), cp.Wake == 0:
 		s.sleep(in, now)

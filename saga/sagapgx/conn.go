@@ -3,7 +3,7 @@ package sagapgx
 import (
 	"context"
 	"errors"
-	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -14,16 +14,14 @@ import (
 )
 
 // keepConns is how many connections the store keeps open: two that commit,
-// one that claims, one that renews the lease.
-const keepConns = 4
+// one that claims, one that renews the lease, one that tells others.
+const keepConns = 5
 
 // own is a pool and, beside it, the engine's own connections. They are not
 // taken from the pool, whose default size is the number of processors.
 type own struct {
 	pool *pgxpool.Pool
-
-	mu   sync.Mutex
-	idle []*pgx.Conn // guarded by mu
+	idle sqlstore.Resting[*pgx.Conn]
 }
 
 func (o *own) Exec(ctx context.Context, query string, args ...any) (int64, error) {
@@ -38,19 +36,21 @@ func (o *own) Begin(ctx context.Context) (sqlstore.Tx, error) { return begin(ctx
 
 // Engine lends a connection that was set up for the engine.
 func (o *own) Engine(ctx context.Context) (sqlstore.EngineConn, func(error), error) {
-	o.mu.Lock()
-	var c *pgx.Conn
-	if n := len(o.idle); n > 0 {
-		c, o.idle = o.idle[n-1], o.idle[:n-1]
-	}
-	o.mu.Unlock()
-	if c == nil {
+	c, ok := o.idle.Take(ctx, (*pgx.Conn).Ping, func(c *pgx.Conn) { closeConn(ctx, c) })
+	if !ok {
 		var err error
 		if c, err = o.connect(ctx); err != nil {
 			return nil, nil, err
 		}
 	}
 	return engineConn{conn{c}, c}, func(err error) { o.release(ctx, c) }, nil
+}
+
+// closeConn says goodbye, for a moment at most.
+func closeConn(ctx context.Context, c *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = c.Close(ctx) // gone in any case
 }
 
 // connect opens a connection as the pool would.
@@ -81,26 +81,14 @@ func (o *own) connect(ctx context.Context) (*pgx.Conn, error) {
 // release keeps a connection that is fit for use: alive and outside of any
 // transaction.
 func (o *own) release(ctx context.Context, c *pgx.Conn) {
-	if !c.IsClosed() && c.PgConn().TxStatus() == 'I' {
-		o.mu.Lock()
-		if len(o.idle) < keepConns {
-			o.idle = append(o.idle, c)
-			c = nil
-		}
-		o.mu.Unlock()
-	}
-	if c != nil {
-		c.Close(context.WithoutCancel(ctx))
+	if c.IsClosed() || c.PgConn().TxStatus() != 'I' || !o.idle.Keep(c, keepConns) {
+		closeConn(ctx, c)
 	}
 }
 
 func (o *own) close() error {
-	o.mu.Lock()
-	idle := o.idle
-	o.idle = nil
-	o.mu.Unlock()
 	var errs []error
-	for _, c := range idle {
+	for _, c := range o.idle.Empty() {
 		errs = append(errs, c.Close(context.Background()))
 	}
 	return errors.Join(errs...)

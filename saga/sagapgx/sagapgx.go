@@ -11,10 +11,20 @@
 //
 // # Connections
 //
-// Once it is used the store opens up to four connections of its own, beside
+// Once it is used the store opens up to five connections of its own, beside
 // the pool's, with the pool's connection settings and a planner setting that
-// forbids sequential scans; [Store.Close] closes them. Each TxStep that runs
-// holds a connection of the pool.
+// forbids sequential scans, and one more for each engine, which listens;
+// [Store.Close] closes them. Each TxStep that runs holds a connection of the
+// pool.
+//
+// # Wake-ups
+//
+// Starts, signals, requests and an engine's end are told to the engines of
+// other processes by NOTIFY on the channel backstay_saga, at most once in a
+// millisecond and never within a caller's transaction. A hint that is lost costs
+// time only: engines poll as well (saga.Config.Poll) and find the mail of
+// running instances when they renew their lease. Behind a pooler that shares
+// connections out by transaction hints do not arrive, and polling does it all.
 package sagapgx
 
 import (
@@ -34,28 +44,36 @@ import (
 // definition with such steps runs on this package's stores only.
 const TxKind = "pgx"
 
-// Store is a [saga.Store] with all further abilities but [saga.Listener]:
-// Reader, Mailbox, Keeper, Transactor and Locker. It may be used by many
-// goroutines and by several engines.
+// Store is a [saga.Store] with all further abilities: Reader, Mailbox, Keeper,
+// Transactor, Locker and Hinter. It may be used by many goroutines and by
+// several engines.
 type Store struct {
 	*sqlstore.Store
-	own *own
+	own   *own
+	voice *voice
 }
 
 // New returns a store on pool. It does not touch the database: see [Check].
 func New(pool *pgxpool.Pool) *Store {
 	o := &own{pool: pool}
-	return &Store{Store: sqlstore.New(o, sqldialect.Postgres, true), own: o}
+	s := &Store{Store: sqlstore.New(o, sqldialect.Postgres, true), own: o, voice: newVoice(o)}
+	s.SendHints(s.voice.hint)
+	return s
 }
 
 // Close closes the connections that the store opened. Call it after the
 // engines have stopped; it does not close the pool. The store can be used again
 // afterwards.
-func (s *Store) Close() error { return s.own.close() }
+func (s *Store) Close() error {
+	s.voice.talk.Wait()
+	return s.own.close()
+}
 
 // Tx returns a way to start sagas in the caller's transaction: the instance
-// exists exactly when the caller commits. An engine finds it at its next poll,
-// or sooner when it is told.
+// exists exactly when the caller commits. Start has the engines of all
+// processes look for it at once and a few times within 127 ms; after a commit
+// that comes later they find it at their next poll, or at once after
+// [saga.Engine.Wake].
 //
 // The transaction should be READ COMMITTED, which is the default: in
 // REPEATABLE READ a start with a key that somebody else has just used fails

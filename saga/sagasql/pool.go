@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/backstay-go/backstay/internal/sqldialect"
@@ -25,8 +24,7 @@ type pool struct {
 	db *sql.DB
 	d  sqldialect.Dialect
 
-	mu   sync.Mutex
-	idle []*pinned // guarded by mu
+	idle sqlstore.Resting[*pinned]
 }
 
 func (p *pool) Exec(ctx context.Context, query string, args ...any) (int64, error) {
@@ -46,13 +44,8 @@ func (p *pool) Engine(ctx context.Context) (sqlstore.EngineConn, func(error), er
 	if n := p.db.Stats().MaxOpenConnections; setup == nil || n > 0 && n < keepFrom {
 		return p, func(error) {}, nil
 	}
-	p.mu.Lock()
-	var c *pinned
-	if n := len(p.idle); n > 0 {
-		c, p.idle = p.idle[n-1], p.idle[:n-1]
-	}
-	p.mu.Unlock()
-	if c == nil {
+	c, ok := p.idle.Take(ctx, (*pinned).ping, (*pinned).drop)
+	if !ok {
 		raw, err := p.db.Conn(ctx)
 		if err != nil {
 			return nil, nil, err
@@ -73,24 +66,14 @@ func (p *pool) release(c *pinned, err error) {
 		c.drop()
 		return
 	}
-	p.mu.Lock()
-	if len(p.idle) < keepConns {
-		p.idle = append(p.idle, c)
-		c = nil
-	}
-	p.mu.Unlock()
-	if c != nil {
+	if !p.idle.Keep(c, keepConns) {
 		_ = c.giveBack() // a connection that cannot be reset is dropped
 	}
 }
 
 func (p *pool) close() error {
-	p.mu.Lock()
-	idle := p.idle
-	p.idle = nil
-	p.mu.Unlock()
 	var errs []error
-	for _, c := range idle {
+	for _, c := range p.idle.Empty() {
 		errs = append(errs, c.giveBack())
 	}
 	return errors.Join(errs...)
@@ -149,6 +132,8 @@ func (c *pinned) Query(ctx context.Context, query string, args ...any) (sqlstore
 }
 
 func (c *pinned) Begin(ctx context.Context) (sqlstore.Tx, error) { return begin(ctx, c.conn, c.d) }
+
+func (c *pinned) ping(ctx context.Context) error { return c.conn.PingContext(ctx) }
 
 // giveBack returns the connection to the pool as it was.
 func (c *pinned) giveBack() error {

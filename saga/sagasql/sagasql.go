@@ -57,9 +57,10 @@ const (
 // definition with such steps runs on this package's stores only.
 const TxKind = "database/sql"
 
-// Store is a [saga.Store] with all further abilities but [saga.Listener]:
-// Reader, Mailbox, Keeper, Transactor and Locker. It may be used by many
-// goroutines and by several engines.
+// Store is a [saga.Store] with all further abilities: Reader, Mailbox, Keeper,
+// Transactor, Locker and Hinter. Hints reach the engines on this Store; those
+// of other processes poll (package sagapgx tells them by NOTIFY). It may be
+// used by many goroutines and by several engines.
 type Store struct {
 	*sqlstore.Store
 	pool *pool
@@ -81,8 +82,9 @@ func New(db *sql.DB, d Dialect) *Store {
 func (s *Store) Close() error { return s.pool.close() }
 
 // Tx returns a way to start sagas in the caller's transaction: the instance
-// exists exactly when the caller commits. An engine finds it at its next poll,
-// or sooner when it is told.
+// exists exactly when the caller commits. An engine on this Store looks for it
+// within a few milliseconds of a commit that comes soon after Start; any other
+// finds it at its next poll, or at once after [saga.Engine.Wake].
 //
 // In PostgreSQL the transaction should be READ COMMITTED, which is the
 // default: in REPEATABLE READ a start with a key that somebody else has just

@@ -14,8 +14,9 @@ import (
 // fn must do its work through tx and must not end it. The transaction is READ
 // COMMITTED (in SQLite it is the one writer) and holds the instance's row for
 // as long as fn runs; it is begun anew after a deadlock or a serialization
-// failure, which does not count as an attempt. In PostgreSQL a failed statement
-// fails the transaction: return its error, do not go on.
+// failure, which does not count as an attempt, unless it happens eleven times
+// in a row. In PostgreSQL a failed statement fails the transaction: return its
+// error, do not go on.
 //
 // Make the step complete, as any other, with one of the methods of [Draft].
 func TxStep[I, O any](b *saga.Builder[I], name string, fn func(c *saga.Ctx, tx *sql.Tx, in I) (O, error), opts ...saga.StepOption) *Draft[I, O] {

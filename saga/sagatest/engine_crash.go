@@ -162,7 +162,7 @@ var crashCases = []engineCase{
 		l.state(d, id, saga.Completed)
 		l.order("+a +b")
 	}},
-	{"two engines share a thousand sagas: each is claimed once and ends", func(l *lab) {
+	{"two engines share a thousand sagas: each is claimed once, within two polls, and ends", func(l *lab) {
 		d := define("order", 1, func(b *saga.Builder[int]) { act(l, b, "a", nil) })
 		const total = 1000
 		ids := make([]string, total)
@@ -171,6 +171,8 @@ var crashCases = []engineCase{
 		}
 		cfg := l.quick()
 		cfg.Lease = time.Minute // no takeover here
+		cfg.Batch = 50          // a twentieth
+		began := time.Now()
 		one, two := l.run(cfg, saga.Register(d)), l.run(cfg, saga.Register(d))
 		for i, id := range ids {
 			l.is(l.wait([]*process{one, two}[i%2], id), nil)
@@ -180,6 +182,9 @@ var crashCases = []engineCase{
 			for _, e := range l.history(id)[1:] {
 				if e.Epoch != 1 {
 					l.Fatalf("instance %s was claimed more than once", id)
+				}
+				if late := e.At.Sub(began); l.kit.Virtual && late > 2*cfg.Poll {
+					l.Fatalf("instance %s had its turn %v after the engines came, over two polls of %v", id, late, cfg.Poll)
 				}
 			}
 		}

@@ -29,7 +29,7 @@ type Trial[I any] struct {
 }
 
 // Run runs the trial every way that this package knows, on the memory store and on virtual time: CrashEverywhere, Repeat,
-// FailAt, UndoThenAction, Shuffle with 20 seeds.
+// FailAt, UndoThenAction, Shuffle with 20 seeds. In all of them no body may begin, action or undo, before the log says that it may have.
 func Run[I any](t *testing.T, trial Trial[I]) {
 	t.Run("CrashEverywhere", func(t *testing.T) { CrashEverywhere(t, trial) })
 	t.Run("Repeat", func(t *testing.T) { Repeat(t, trial) })
@@ -54,14 +54,14 @@ func CrashEverywhere[I any](t *testing.T, trial Trial[I]) {
 	nodes := def.Shape().Nodes
 	last := append(steps(nodes), stepsEnding(nodes, "pivot")...)
 	ways := []struct {
-		name string
-		opts []saga.Option
-	}{{"forward", nil}, {"compensating", []saga.Option{failing(last[len(last)-1], "clean no")}}}
+		name   string
+		around around
+	}{{"forward", nil}, {"compensating", failing(last[len(last)-1], "clean no")}}
 	for _, way := range ways {
 		for _, k := range kinds {
 			for n, reached := 1, true; reached && !t.Failed(); n++ {
 				t.Run(fmt.Sprintf("%s, %s checkpoint %d", way.name, k.name, n), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) { reached = crashAt(t, trial, n, k.kind, way.opts) })
+					synctest.Test(t, func(t *testing.T) { reached = crashAt(t, trial, n, k.kind, way.around) })
 				})
 			}
 		}
@@ -69,7 +69,7 @@ func CrashEverywhere[I any](t *testing.T, trial Trial[I]) {
 }
 
 // crashAt reports whether there was a checkpoint n.
-func crashAt[I any](t *testing.T, trial Trial[I], n int, kind fault, opts []saga.Option) bool {
+func crashAt[I any](t *testing.T, trial Trial[I], n int, kind fault, f around) bool {
 	seen := 0
 	plan := func(cps []saga.Checkpoint) fault {
 		for range cps {
@@ -79,7 +79,7 @@ func crashAt[I any](t *testing.T, trial Trial[I], n int, kind fault, opts []saga
 		}
 		return sound
 	}
-	trial.run(t, plan, opts...)
+	trial.run(t, plan, f)
 	return seen >= n
 }
 
@@ -87,12 +87,12 @@ func crashAt[I any](t *testing.T, trial Trial[I], n int, kind fault, opts []saga
 // shows in the world.
 func Repeat[I any](t *testing.T, trial Trial[I]) {
 	synctest.Test(t, func(t *testing.T) {
-		trial.run(t, nil, around(func(_ *saga.Ctx, body func() backstay.Outcome) backstay.Outcome {
+		trial.run(t, nil, func(_ *saga.Ctx, body func() backstay.Outcome) backstay.Outcome {
 			if first := body(); first.Err != nil {
 				return first
 			}
 			return body()
-		}))
+		})
 	})
 }
 
@@ -116,8 +116,8 @@ func FailAt[I any](t *testing.T, trial Trial[I]) {
 }
 
 // failing makes a step fail.
-func failing(path, how string) saga.Option {
-	return around(func(c *saga.Ctx, body func() backstay.Outcome) backstay.Outcome {
+func failing(path, how string) around {
+	return func(c *saga.Ctx, body func() backstay.Outcome) backstay.Outcome {
 		if c.Op() != saga.Action || static(c.Step()) != path || c.Attempt() > 20 {
 			return body() // also a retriable step in the end
 		}
@@ -131,11 +131,14 @@ func failing(path, how string) saga.Option {
 			body()
 			return backstay.Outcome{Err: errInjected}
 		}
-	})
+	}
 }
 
-// around is a policy around every body.
-func around(f func(c *saga.Ctx, body func() backstay.Outcome) backstay.Outcome) saga.Option {
+// around is what stands around every body; nil: nothing.
+type around func(c *saga.Ctx, body func() backstay.Outcome) backstay.Outcome
+
+// option makes an engine's policy of it.
+func (f around) option() saga.Option {
 	return saga.Around(backstay.PolicyFunc(func(next backstay.Handler) backstay.Handler {
 		return func(ctx context.Context, call *backstay.Call) backstay.Outcome {
 			c, _ := saga.FromContext(ctx)
@@ -157,7 +160,7 @@ func UndoThenAction[I any](t *testing.T, trial Trial[I]) {
 			synctest.Test(t, func(t *testing.T) {
 				var mu sync.Mutex
 				var late []func()
-				r := trial.begin(t, nil, around(func(c *saga.Ctx, body func() backstay.Outcome) backstay.Outcome {
+				r := trial.begin(t, nil, func(c *saga.Ctx, body func() backstay.Outcome) backstay.Outcome {
 					if c.Op() != saga.Action || static(c.Step()) != path {
 						return body()
 					}
@@ -165,7 +168,7 @@ func UndoThenAction[I any](t *testing.T, trial Trial[I]) {
 					defer mu.Unlock()
 					late = append(late, func() { body() })
 					return backstay.Outcome{Err: errInjected}
-				}))
+				})
 				state := r.rest()
 				for _, f := range late {
 					f()
@@ -184,14 +187,14 @@ func Shuffle[I any](t *testing.T, trial Trial[I], n int) {
 			synctest.Test(t, func(t *testing.T) {
 				var mu sync.Mutex
 				random := rand.New(rand.NewPCG(uint64(seed+1), 0))
-				trial.run(t, nil, around(func(_ *saga.Ctx, body func() backstay.Outcome) backstay.Outcome {
+				trial.run(t, nil, func(_ *saga.Ctx, body func() backstay.Outcome) backstay.Outcome {
 					mu.Lock()
 					before, after := time.Duration(random.IntN(1000)), time.Duration(random.IntN(1000))
 					mu.Unlock()
 					time.Sleep(before * time.Millisecond) // virtual
 					defer time.Sleep(after * time.Millisecond)
 					return body()
-				}))
+				})
 			})
 		})
 	}

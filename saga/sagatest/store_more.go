@@ -314,5 +314,47 @@ var txCases = []storeCase{
 		})
 		stop()
 		<-done
+	}}, {"Listen/hints", "hints tell of starts, of mail and of a node's end", func(b *bench) {
+		h, ok := b.Store.(saga.Hinter)
+		if !ok {
+			b.Skip("the store is no saga.Hinter")
+		}
+		ctx, stop := context.WithCancel(b.Context())
+		heard := make(chan saga.Hint, 100)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = h.Hints(ctx, func(h saga.Hint) {
+				select {
+				case heard <- h:
+				default:
+				}
+			})
+		}()
+		want := func(what string, want saga.Hint) {
+			b.Helper()
+			b.eventually(what, func() bool {
+				select {
+				case got := <-heard:
+					return got == want
+				default:
+					return false
+				}
+			})
+		}
+		want("hearing begins", saga.Hint{})
+		id := b.start(b.fresh("k")).ID
+		want("a start", saga.Hint{})
+		if mb, ok := b.Store.(saga.Mailbox); ok {
+			_, err := mb.Deliver(b.Context(), saga.Mail{ID: id, MailKey: saga.MailKey{Kind: saga.MailSignal, Name: "s", Mail: "1"}})
+			b.is(err, nil)
+			want("mail", saga.Hint{Mail: id})
+		}
+		node := b.node("n1", time.Minute)
+		_, err := b.Beat(b.Context(), saga.Beat{Node: node})
+		b.is(err, nil)
+		want("a node's end", saga.Hint{})
+		stop()
+		<-done
 	}},
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/backstay-go/backstay"
 	"github.com/backstay-go/backstay/saga"
 	"github.com/backstay-go/backstay/saga/sagamem"
 )
@@ -22,18 +23,25 @@ type attempt[I any] struct {
 	id    string
 }
 
-func (trial Trial[I]) run(t *testing.T, plan func([]saga.Checkpoint) fault, opts ...saga.Option) {
+func (trial Trial[I]) run(t *testing.T, plan func([]saga.Checkpoint) fault, f around) {
 	t.Helper()
-	r := trial.begin(t, plan, opts...)
+	r := trial.begin(t, plan, f)
 	r.judge(r.rest())
 }
 
 // begin starts an instance on a first process, whose writes plan may spoil.
-func (trial Trial[I]) begin(t *testing.T, plan func([]saga.Checkpoint) fault, opts ...saga.Option) *attempt[I] {
+func (trial Trial[I]) begin(t *testing.T, plan func([]saga.Checkpoint) fault, f around) *attempt[I] {
 	t.Helper()
 	r := &attempt[I]{t: t, trial: trial, store: sagamem.New()}
 	r.def, r.check = trial.New()
-	r.opts = append([]saga.Option{saga.Register(r.def), saga.Config{Grace: -1, Poll: 5 * time.Minute, Lease: 10 * time.Minute}}, opts...)
+	watched := around(func(c *saga.Ctx, body func() backstay.Outcome) backstay.Outcome {
+		r.intended(c)
+		if f == nil {
+			return body()
+		}
+		return f(c, body)
+	})
+	r.opts = []saga.Option{saga.Register(r.def), saga.Config{Grace: -1, Poll: 5 * time.Minute, Lease: 10 * time.Minute}, watched.option()}
 	h, err := r.def.Start(t.Context(), r.store, "trial", trial.Input)
 	if err != nil {
 		t.Fatalf("Start: %v", err)
@@ -41,6 +49,22 @@ func (trial Trial[I]) begin(t *testing.T, plan func([]saga.Checkpoint) fault, op
 	r.id = h.ID
 	r.first = spawn(t.Context(), r.store, plan, r.opts...)
 	return r
+}
+
+// intended checks that the log says of a body that begins that it may have begun.
+func (r *attempt[I]) intended(c *saga.Ctx) {
+	log, err := r.store.History(context.WithoutCancel(c), c.ID(), 0, 1_000_000)
+	if err != nil {
+		r.t.Errorf("History: %v", err)
+	}
+	for i := range log {
+		for _, s := range log[i].Next {
+			if path, op, attempt, err := saga.ParseIntent(s); err == nil && path == c.Step() && op == c.Op() && attempt == c.Attempt() {
+				return
+			}
+		}
+	}
+	r.t.Errorf("%s of %q began, attempt %d, before the log says that it may have", c.Op(), c.Step(), c.Attempt())
 }
 
 // rest waits until the instance is at rest. When the first process dies, a second takes its place.

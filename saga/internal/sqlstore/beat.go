@@ -45,6 +45,9 @@ func (s *Store) Beat(ctx context.Context, b saga.Beat) (saga.Pulse, error) {
 	if err != nil {
 		return saga.Pulse{}, wrap("beat", err)
 	}
+	if b.TTL <= 0 {
+		s.hint(saga.Hint{}) // its runs are due for others
+	}
 	return p, nil
 }
 

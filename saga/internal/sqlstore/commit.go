@@ -29,6 +29,7 @@ func (s *Store) Commit(ctx context.Context, batch []saga.Checkpoint) ([]saga.Com
 		}
 		left = later
 	}
+	s.hintReleased(batch, out)
 	return out, nil
 }
 

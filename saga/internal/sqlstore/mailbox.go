@@ -56,6 +56,8 @@ func (s *Store) Deliver(ctx context.Context, m saga.Mail) (saga.Delivered, error
 	})
 	if errors.Is(err, errSeen) {
 		d.Seen, err = true, nil
+	} else if err == nil {
+		s.hint(saga.Hint{Mail: m.ID})
 	}
 	return d, wrap("deliver", err)
 }

@@ -79,8 +79,21 @@ func (s *Store) startPG(ctx context.Context, c Conn, batch []saga.NewInstance, o
 		deadline, node, seq = append(deadline, micros(n.Deadline)), append(node, n.Node), append(seq, lastSeq(0, n.Log))
 		log.add(n.ID, 0, n.Log)
 	}
+	args := append([]any{s.texts(id), s.texts(def), s.ints(ver), s.texts(tenant), s.texts(key), s.texts(hash), s.texts(codec),
+		s.blobs(input), s.ints(prio), s.ints(deadline), s.texts(node), s.ints(seq)}, s.logArgs(&log)...)
+	return each(ctx, c, s.sql.start, args, func(r Rows) error {
+		var st saga.Started
+		var now int64
+		err := r.Scan(&st.ID, &st.Owned, &now)
+		st.Now = at(now)
+		out[index[st.ID]] = st
+		return err
+	})
+}
+
+func (s *Store) startText() string {
 	p, now := parameters(s), s.now()
-	query := `WITH n AS MATERIALIZED (
+	return `WITH n AS MATERIALIZED (
 	SELECT * FROM unnest(` + p() + `::text[], ` + p() + `::text[], ` + p() + `::integer[], ` + p() + `::text[], ` + p() + `::text[], ` + p() +
 		`::text[], ` + p() + `::text[], ` + p() + `::bytea[], ` + p() + `::integer[], ` + p() + `::bigint[], ` + p() + `::text[], ` + p() + `::bigint[])
 	AS n(id, def, ver, tenant, business_key, hash, codec, input, prio, deadline, node, seq)
@@ -98,16 +111,6 @@ func (s *Store) startPG(ctx context.Context, c Conn, batch []saga.NewInstance, o
 	` + pgLog("SELECT id FROM r", "CASE WHEN l.id IN (SELECT id FROM r WHERE owner IS NOT NULL) THEN 1 ELSE 0 END", p, now) + `
 )
 SELECT id, owner IS NOT NULL, ` + now + ` FROM r`
-	args := append([]any{s.texts(id), s.texts(def), s.ints(ver), s.texts(tenant), s.texts(key), s.texts(hash), s.texts(codec),
-		s.blobs(input), s.ints(prio), s.ints(deadline), s.texts(node), s.ints(seq)}, s.logArgs(&log)...)
-	return each(ctx, c, query, args, func(r Rows) error {
-		var st saga.Started
-		var now int64
-		err := r.Scan(&st.ID, &st.Owned, &now)
-		st.Now = at(now)
-		out[index[st.ID]] = st
-		return err
-	})
 }
 
 // What a checkpoint does with the owner and the wake-up, as pgCommit has it.
@@ -166,7 +169,7 @@ func (s *Store) commitPG(ctx context.Context, c Conn, batch []saga.Checkpoint, d
 	if len(mid) > 0 {
 		args = append(args, s.texts(mid), s.texts(mkind), s.texts(mname), s.texts(mmail), s.ints(mlast))
 	}
-	return each(ctx, c, s.commitText(going, final, len(log.id) > 0, len(mid) > 0), args, func(r Rows) error {
+	return each(ctx, c, s.sql.commit[commitForm(going, final, len(log.id) > 0, len(mid) > 0)], args, func(r Rows) error {
 		var id string
 		var mail int64
 		if err := r.Scan(&id, &mail); err != nil {

@@ -12,6 +12,26 @@ import (
 // checkpoint, with one entry, no mail and the owner kept or the saga ended,
 // has a statement of its own, and so has a single start.
 
+// texts are statements that are put together once.
+type texts struct {
+	move, end, startAlone, start string
+	commit                       [16]string // see commitForm
+}
+
+func (s *Store) prepareTexts() texts {
+	now := func(query string) string { return strings.ReplaceAll(query, "{now}", s.now()) }
+	t := texts{move: now(moveOne), end: now(endOne), startAlone: now(startOnePG), start: s.startText()}
+	for i := range t.commit {
+		t.commit[i] = s.commitText(i&1 != 0, i&2 != 0, i&4 != 0, i&8 != 0)
+	}
+	return t
+}
+
+// commitForm is where texts.commit keeps the form with these parts.
+func commitForm(going, final, log, mail bool) int {
+	return int(bit(going) | bit(final)<<1 | bit(log)<<2 | bit(mail)<<3)
+}
+
 // plain reports whether commitOne can write cp.
 func plain(cp *saga.Checkpoint) bool {
 	return len(cp.Log) == 1 && len(cp.Consume) == 0 && (!cp.Release || cp.State.Terminal())
@@ -39,12 +59,12 @@ const endOne = `WITH r AS (
 
 // commitOne writes a plain checkpoint and reports whether the fence let it.
 func (s *Store) commitOne(ctx context.Context, c Conn, cp *saga.Checkpoint) (mail int64, ok bool, err error) {
-	query := moveOne
+	query := s.sql.move
 	if cp.State.Terminal() {
-		query = endOne
+		query = s.sql.end
 	}
 	e := &cp.Log[0]
-	ok, err = one(ctx, c, strings.ReplaceAll(query, "{now}", s.now()), []any{cp.ID, cp.Epoch, cp.Seq, e.Seq, string(cp.State), cp.Step,
+	ok, err = one(ctx, c, query, []any{cp.ID, cp.Epoch, cp.Seq, e.Seq, string(cp.State), cp.Step,
 		bit(cp.Pivot), cp.Seen, string(e.Event), null(e.Step), null(string(e.Op)), null(e.Verb), e.Attempt, blob(e.Data), blob(e.Note),
 		null(e.Actor), micros(e.Delay), null(strings.Join(e.Next, "\n"))}, &mail)
 	return mail, ok, err
@@ -79,7 +99,7 @@ func plainStart(n *saga.NewInstance) bool {
 func (s *Store) startAlone(ctx context.Context, c Conn, n *saga.NewInstance) (st saga.Started, err error) {
 	e := &n.Log[0]
 	var us int64
-	made, err := one(ctx, c, strings.ReplaceAll(startOnePG, "{now}", s.now()), []any{n.ID, n.Ref.Def, n.Ref.Ver, n.Tenant, n.Key, n.Hash, n.Codec,
+	made, err := one(ctx, c, s.sql.startAlone, []any{n.ID, n.Ref.Def, n.Ref.Ver, n.Tenant, n.Key, n.Hash, n.Codec,
 		blob(n.Input), n.Priority, micros(n.Deadline), n.Node, e.Seq, string(e.Event), e.Attempt, blob(e.Data), blob(e.Note),
 		null(strings.Join(e.Next, "\n"))}, &st.Owned, &us)
 	if made {

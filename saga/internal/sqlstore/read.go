@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/backstay-go/backstay/internal/sqldialect"
 	"github.com/backstay-go/backstay/saga"
 )
 
@@ -149,8 +150,17 @@ func (s *Store) List(ctx context.Context, f saga.Filter) ([]saga.Instance, error
 	if f.Older > 0 {
 		and("i.created_at <= "+s.now()+" - ?", micros(f.Older))
 	}
-	for _, ref := range f.Except {
-		and("NOT (r.def = ? AND r.ver = ?)", ref.Def, ref.Ver)
+	if f.Except != nil {
+		others, err := s.others(ctx, f.Except)
+		if err != nil || len(others) == 0 {
+			return nil, wrap("list", err)
+		}
+		var conds []string
+		var refs []any
+		for _, ref := range others {
+			conds, refs = append(conds, "(r.def = ? AND r.ver = ?)"), append(refs, ref.Def, ref.Ver)
+		}
+		and("("+strings.Join(conds, " OR ")+")", refs...)
 	}
 	var out []saga.Instance
 	err := each(ctx, s.pool, s.q("SELECT "+instanceColumns+from+"WHERE "+strings.Join(where, " AND ")+" ORDER BY "+key+" LIMIT ?"),
@@ -161,6 +171,41 @@ func (s *Store) List(ctx context.Context, f saga.Filter) ([]saga.Instance, error
 			return err
 		})
 	return out, wrap("list", err)
+}
+
+// others returns the definitions of live instances that are not in except: as a rule there are none, and no instance is read to find
+// that out. Of runs without an owner the index by which they are claimed is entered once for each definition; those with one are no more
+// than what all engines have in flight.
+func (s *Store) others(ctx context.Context, except []saga.Ref) (all []saga.Ref, err error) {
+	note := func(ref saga.Ref) {
+		if !slices.Contains(except, ref) && !slices.Contains(all, ref) {
+			all = append(all, ref)
+		}
+	}
+	after, past := "(def, ver) > (?, ?)", []any{"", 0}
+	if s.d == sqldialect.MySQL { // it does not enter an index by a pair
+		after, past = "(def > ? OR def = ? AND ver > ?)", []any{"", "", 0}
+	}
+	query := s.q("SELECT def, ver FROM saga_run WHERE owner IS NULL AND " + after + " ORDER BY def, ver LIMIT 1")
+	for {
+		var ref saga.Ref
+		more, err := one(ctx, s.pool, query, past, &ref.Def, &ref.Ver)
+		if err != nil {
+			return nil, err
+		}
+		if !more {
+			break
+		}
+		note(ref)
+		past[0], past[len(past)-2], past[len(past)-1] = ref.Def, ref.Def, ref.Ver
+	}
+	err = each(ctx, s.pool, "SELECT DISTINCT def, ver FROM saga_run WHERE owner IS NOT NULL", nil, func(r Rows) error {
+		var ref saga.Ref
+		err := r.Scan(&ref.Def, &ref.Ver)
+		note(ref)
+		return err
+	})
+	return all, err
 }
 
 // plainState reports whether st may stand in a statement: letters and dashes.

@@ -17,12 +17,12 @@ func (s *Store) Start(ctx context.Context, batch []saga.NewInstance) ([]saga.Sta
 		// One statement is its own transaction; what it did not make, a
 		// second one looks up.
 		err = s.engine(ctx, func(c EngineConn) error {
-			out, err = s.StartIn(ctx, c, batch)
+			out, err = s.startIn(ctx, c, batch)
 			return err
 		})
 	} else {
 		err = s.engineTx(ctx, func(tx Tx) error {
-			out, err = s.StartIn(ctx, tx, batch)
+			out, err = s.startIn(ctx, tx, batch)
 			return err
 		})
 	}
@@ -36,12 +36,23 @@ func (s *Store) Start(ctx context.Context, batch []saga.NewInstance) ([]saga.Sta
 		}
 		return nil, wrap("start", err)
 	}
+	s.hintStarted(out, false)
 	return out, nil
 }
 
-// StartIn makes new instances through c, which may be the caller's
-// transaction, and leaves it usable when a key exists.
+// StartIn makes new instances in the caller's transaction, and leaves it
+// usable when a key exists. The hint goes ahead of the commit, and not within
+// the transaction: a NOTIFY there would have all commits of the cluster queue
+// for one lock.
 func (s *Store) StartIn(ctx context.Context, c Conn, batch []saga.NewInstance) ([]saga.Started, error) {
+	out, err := s.startIn(ctx, c, batch)
+	if err == nil {
+		s.hintStarted(out, true)
+	}
+	return out, err
+}
+
+func (s *Store) startIn(ctx context.Context, c Conn, batch []saga.NewInstance) ([]saga.Started, error) {
 	out := make([]saga.Started, len(batch))
 	for i := range batch {
 		n := &batch[i]

@@ -22,6 +22,9 @@ type Store struct {
 	d      sqldialect.Dialect
 	native bool          // the driver takes Go slices for arrays; else they go as text
 	line   chan struct{} // where writers of SQLite queue; nil elsewhere
+	sql    texts         // statements of PostgreSQL that every step uses
+
+	hub hub
 
 	mu      sync.Mutex
 	orphans []orphan // claims of which the answer was lost; guarded by mu
@@ -31,7 +34,10 @@ type Store struct {
 // slices for PostgreSQL's arrays.
 func New(pool Pool, d sqldialect.Dialect, native bool) *Store {
 	s := &Store{pool: pool, d: d, native: native}
-	if d == sqldialect.SQLite {
+	switch d {
+	case sqldialect.Postgres:
+		s.sql = s.prepareTexts()
+	case sqldialect.SQLite:
 		s.line = make(chan struct{}, 1)
 	}
 	return s
