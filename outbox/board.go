@@ -20,9 +20,28 @@ type board struct {
 	tries map[*record]string
 	parks []*parking
 
-	crowded bool          // a partition was not read because too much of it is in hand
-	clock   time.Duration // the database's clock less ours
+	crowded bool  // a partition was not read because too much of it is in hand
+	clock   clock // the database's
 	counts  counts
+}
+
+// A clock is the database's, as it was read once and goes on by our monotonic clock, so that nobody's setting ours changes it.
+type clock struct{ is, at time.Time }
+
+// set takes in that the clock showed is before at, how long before nobody knows: the clock is late, a message expires a little late and never early. The
+// answer that took least time is the best, for half a minute.
+func (c *clock) set(is, at time.Time) {
+	if old := at.Sub(c.at); c.at.IsZero() || old > 30*time.Second || !c.is.Add(old).After(is) {
+		c.is, c.at = is, at
+	}
+}
+
+// time is what the clock shows at now.
+func (c clock) time(now time.Time) time.Time {
+	if c.at.IsZero() {
+		return now
+	}
+	return c.is.Add(now.Sub(c.at))
 }
 
 // rules is the part of a relay's config that the board needs.
@@ -61,25 +80,28 @@ func (b *board) part(id int) *partition {
 }
 
 // add takes the rows of one partition in, as they were read from span. short says that the partition held no more than
-// these. It returns how many were new.
-func (b *board) add(now time.Time, span Span, epoch int64, rows []Row, short bool) int {
+// these. It returns how many were new, and the first that it had to leave for the next run, or 0.
+func (b *board) add(now time.Time, span Span, epoch int64, rows []Row, short bool) (added int, left int64) {
 	p := b.part(span.Part)
 	if !p.owned || p.draining || p.Epoch != epoch {
-		return 0
+		return 0, 0
 	}
-	added := 0
 	rescue := p.settled
 	if len(p.gapped) > 0 {
 		rescue = 0 // rows seen before are to be expected
 	}
 	var records []record // one allocation for all that are new
-	for i := range rows {
-		m := &rows[i].Message
+	for i, all := 0, rows; i < len(all); i++ {
+		m := &all[i].Message
 		if _, ok := p.known[m.Seq]; ok {
 			continue
 		}
+		if p.late(m) {
+			rows, short, left = rows[:i], false, m.Seq
+			break
+		}
 		if records == nil {
-			records = make([]record, 0, len(rows)-i)
+			records = make([]record, 0, len(all)-i)
 		}
 		records = append(records, record{msg: m, attempts: p.attempts[m.Seq]})
 		if b.place(now, p, &records[len(records)-1], span.From) {
@@ -102,7 +124,7 @@ func (b *board) add(now time.Time, span Span, epoch int64, rows []Row, short boo
 			b.retire(l)
 		}
 	}
-	return added
+	return added, left
 }
 
 // place puts a record where it belongs; false: it was not kept.
@@ -198,7 +220,7 @@ func (b *board) take(now time.Time, max int, batch []*record) ([]*record, time.T
 }
 
 func (b *board) expired(now time.Time, m *Message) bool {
-	return !m.ExpiresAt.IsZero() && !now.Add(b.clock).Before(m.ExpiresAt)
+	return !m.ExpiresAt.IsZero() && !b.clock.time(now).Before(m.ExpiresAt)
 }
 
 // abandon forgets the queued messages of a lane whose partition is not, or no longer, published from here.

@@ -39,12 +39,14 @@ type RelayConfig struct {
 	// and 1 s. Hints shorten the pause, see [Listener]; nothing else depends on them.
 	MinPoll time.Duration `json:"minPoll"`
 	MaxPoll time.Duration `json:"maxPoll"`
-	// Lag is how far behind its newest reading a relay starts to look, so that a transaction that committed late, with an older
-	// number, is seen. Later ones still are found by a look 30 s back each second and by a sweep of everything
-	// each Sweep. Default 1 s.
+	// Lag is how far behind its newest reading a relay starts to look when its source is no [WriterWatcher], so that a transaction that committed
+	// late, with an older number, is seen. Later ones still are found by a look 30 lags back each lag and by a sweep of everything each
+	// Sweep, less often when these take more than a quarter of the time, and may be overtaken by later messages of their keys. A WriterWatcher is asked four times in a Lag, and then no transaction is too late. Default 1 s.
 	Lag time.Duration `json:"lag"`
 	// Sweep is how often everything is looked at. Default 10 s, at least 10 ms.
 	Sweep time.Duration `json:"sweep"`
+	// Gauge is how often the source is asked how full it is, for Stats; see [Gauger]. Default 15 s; negative: never.
+	Gauge time.Duration `json:"gauge"`
 	// DrainTimeout bounds how long Run goes on after its context is over, until what is with the broker is confirmed, deleted, and the leases are given
 	// back. Default 30 s.
 	DrainTimeout time.Duration `json:"drainTimeout"`
@@ -85,6 +87,7 @@ func (c RelayConfig) withDefaults() RelayConfig {
 	def(&c.MaxPoll, max(time.Second, c.MinPoll))
 	def(&c.Lag, time.Second)
 	def(&c.Sweep, 10*time.Second)
+	def(&c.Gauge, 15*time.Second)
 	def(&c.DrainTimeout, 30*time.Second)
 	def(&c.MaxAge, 5*time.Minute)
 	num(&c.Batch, 500)

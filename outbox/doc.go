@@ -31,14 +31,9 @@
 //
 // # Metrics
 //
-// Through the global OpenTelemetry meter, with the attribute outbox.relay (the relay's name):
-//
-//	outbox.oldest.age                   s    the one to page on
-//	outbox.published, .failed, .parked, .expired, .duplicates
-//	outbox.sweep.rescued                     messages of late commits that the ordinary readings missed
-//	outbox.lease.owned, .lease.lost          partitions
-//	outbox.publish.duration             s    one call of the publisher
-//	outbox.enqueue_to_publish.duration  s    one message
+// Through the global OpenTelemetry meter, with the attribute backstay.outbox.relay (the relay's name). Page on backstay.outbox.oldest.age: it rises whatever
+// the reason. What was published, failed, parked, expired, published twice and found late is counted; what waits, is scheduled and dead, and the partitions owned
+// are gauges; one call of the publisher, and one message from its enqueue to the broker's confirmation, are histograms. All names are in docs/telemetry.yaml.
 //
 // # When not to use it
 //

@@ -176,3 +176,31 @@ func TestHandOver(t *testing.T) {
 		}
 	})
 }
+
+// slow answers Lease after d, with the clock as it then is.
+type slow struct {
+	outbox.Source
+	d time.Duration
+}
+
+func (s slow) Lease(ctx context.Context, r outbox.LeaseRequest) (outbox.Leases, error) {
+	time.Sleep(s.d)
+	return s.Source.Lease(ctx, r)
+}
+
+// A store that takes two seconds for an answer makes no message expire two seconds early.
+func TestExpiryAfterSlowLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box, broker := outboxmem.New(), &recorder{}
+		relay, stop := startFrom(t, slow{box.Source(), 2 * time.Second}, broker, outbox.RelayConfig{MaxPoll: 20 * time.Millisecond})
+		time.Sleep(3 * time.Second)
+		m := message("a", 1)
+		m.ExpiresAt = time.Now().Add(1500 * time.Millisecond)
+		enqueue(t, box, m)
+		time.Sleep(time.Second)
+		if got := relay.Stats(); got.Expired != 0 || got.Published != 1 {
+			t.Errorf("got %d expired, %d published, want 0 and 1", got.Expired, got.Published)
+		}
+		stop()
+	})
+}

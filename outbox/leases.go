@@ -57,7 +57,7 @@ func (r *Relay) lease(ctx context.Context) time.Duration {
 		switch {
 		case !p.owned:
 		case p.draining && p.pending == 0:
-			req.Release = append(req.Release, p.Part)
+			req.Release = append(req.Release, p.Lease)
 		default:
 			req.Held = append(req.Held, p.Lease)
 		}
@@ -65,19 +65,23 @@ func (r *Relay) lease(ctx context.Context) time.Duration {
 	b.mu.Unlock()
 
 	// The database counts the lease from when it got the request, so a lease counted from before that is never longer. A renewal that
-	// hangs is given up in time for another try.
+	// hangs is given up in time for another try, which is given more time: giving up costs a new connection, and a database that is slow would never be
+	// asked long enough.
 	began := time.Now()
-	call, cancel := context.WithTimeout(ctx, max(ttl/3, 50*time.Millisecond))
+	call, cancel := context.WithTimeout(ctx, min(ttl/3<<r.unrenewed, max(ttl, time.Second)))
 	got, err := r.src.Lease(call, req)
 	cancel()
+	ended := time.Now()
 	if err != nil {
 		if ctx.Err() == nil {
 			r.log.WarnContext(ctx, "outbox: lease", "err", err)
 		}
 		r.state.set(func(s *leaseState) { s.err = err })
+		r.unrenewed = min(r.unrenewed+1, 5)
 		return ttl / 10
 	}
-	lost, owned := r.takeLeases(began, req, got)
+	r.unrenewed = 0
+	lost, owned := r.takeLeases(began, ended, req, got)
 	r.state.set(func(s *leaseState) {
 		s.err, s.renewed = nil, began
 		s.relays, s.share, s.orphans, s.owned = got.Relays, got.Share, got.Orphans, owned
@@ -88,19 +92,21 @@ func (r *Relay) lease(ctx context.Context) time.Duration {
 	}
 	r.look()
 	r.kick.raise()
+	// From its begin, as the lease counts: however long the call took, the next has two thirds of the lease.
+	pause := ttl / 3
 	if owned < got.Share {
-		return min(ttl/3, hungry)
+		pause = min(pause, hungry)
 	}
-	return ttl / 3
+	return max(pause-ended.Sub(began), 0)
 }
 
 // takeLeases takes in what the store said. A renewal's answer and a loss may cross: only what the store says last counts, and
 // calls are made one at a time.
-func (r *Relay) takeLeases(began time.Time, req LeaseRequest, got Leases) (lost, owned int) {
+func (r *Relay) takeLeases(began, ended time.Time, req LeaseRequest, got Leases) (lost, owned int) {
 	b := r.board
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.clock = got.Now.Sub(began)
+	b.clock.set(got.Now, ended)
 	until := began.Add(r.cfg.Lease - r.cfg.Lease/20) // a twentieth for clocks that do not run alike
 	held := make(map[int]bool, len(got.Held))
 	for _, h := range got.Held {

@@ -93,6 +93,9 @@ func (m *Message) checkNames() *InvalidError {
 		if reason := badText(f.value, false); reason != "" {
 			return &InvalidError{Field: f.name, Reason: reason}
 		}
+		if f.name == "content type" && hasEdge(f.value) {
+			return &InvalidError{Field: f.name, Reason: "space at an end"}
+		}
 	}
 	return nil
 }
@@ -123,6 +126,9 @@ func checkHeaders(headers map[string]string) *InvalidError {
 		}
 		if reason := badText(value, true); reason != "" {
 			return &InvalidError{Field: "header " + name, Reason: reason}
+		}
+		if hasEdge(value) {
+			return &InvalidError{Field: "header " + name, Reason: "space at an end"}
 		}
 	}
 	if len(headers) < 2 {
@@ -167,6 +173,9 @@ func badText(s string, tab bool) string {
 	}
 	return ""
 }
+
+// hasEdge reports a space or tab at an end, which HTTP (RFC 9110 §5.5) and NATS cut off a header's value.
+func hasEdge(s string) bool { return s != strings.Trim(s, " \t") }
 
 func isToken(s string) bool {
 	for i := range len(s) {

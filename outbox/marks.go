@@ -1,12 +1,12 @@
 package outbox
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
-import "time"
-
-// marks remembers which number was the newest one read, when. A reading that starts at the mark of one lag ago sees every message whose
-// transaction committed within that lag of taking its number. Without the lag the message with the older number of two overlapping
-// transactions would wait for the sweep whenever the newer one commits first.
+// marks remembers which number was the newest one read, when. Numbers taken after some instant are higher than what had been read by then, so a
+// reading that starts at the mark of an instant at which no transaction still open had taken a number sees every message that has not been seen.
 type marks struct {
 	lag     time.Duration
 	newest  int64
@@ -14,11 +14,11 @@ type marks struct {
 }
 
 type sample struct {
-	at  time.Time
+	at  time.Time // the end of a reading
 	seq int64
 }
 
-// note takes in that seq was read at now.
+// note takes in that seq was read by now.
 func (m *marks) note(now time.Time, seq int64) {
 	m.newest = max(m.newest, seq)
 	n := len(m.samples)
@@ -35,15 +35,13 @@ func (m *marks) note(now time.Time, seq int64) {
 	}
 }
 
-// near is the newest number as it stood one lag before now.
-func (m *marks) near(now time.Time) int64 { return m.stood(now.Add(-m.lag)) }
-
 // far is the newest number as it stood thirty lags before now.
 func (m *marks) far(now time.Time) int64 { return m.stood(now.Add(-30 * m.lag)) }
 
+// stood is the newest number as it stood at an instant.
 func (m *marks) stood(at time.Time) int64 {
 	for _, v := range slices.Backward(m.samples) {
-		if !v.at.After(at) {
+		if v.at.Before(at) {
 			return v.seq
 		}
 	}

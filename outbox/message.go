@@ -20,7 +20,7 @@ type Message struct {
 	// Payload is opaque; nil and empty are the same.
 	Payload []byte
 	// Headers travel with the message. Names are HTTP tokens (RFC 9110 §5.6.2), unique without regard to case; values are
-	// valid UTF-8 without control characters, except tab. Enqueue adds the trace context ("traceparent", "tracestate", "baggage" as
+	// valid UTF-8 without control characters, except tab, and without spaces or tabs at their ends. Enqueue adds the trace context ("traceparent", "tracestate", "baggage" as
 	// the propagator says) unless it is present.
 	Headers map[string]string
 	// ContentType is the media type of Payload. Empty: the publisher's default, usually application/octet-stream.

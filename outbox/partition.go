@@ -20,12 +20,16 @@ type partition struct {
 	failing  int                 // lanes that keep a failed head
 	pending  int                 // being published, or finished and not yet deleted, or on the way to the dead letters
 
-	pos     int64 // where the next read starts
-	back    int64 // the lowest place that somebody asked to go back to since the last read began; −1: nobody
-	settled int64 // a read was complete from here on: newer rows below it were late
-	full    bool  // the last read reached its limit
+	pos     int64     // where the next read starts
+	back    int64     // the lowest place that somebody asked to go back to since the last read began; −1: nobody
+	settled int64     // a read was complete from here on: newer rows below it were late
+	full    bool      // the last read reached its limit
+	paging  bool      // the read under way goes on where the last one reached its limit
+	runAt   time.Time // the database's time when the first page of this run was read
+	safe    time.Time // as given to begin
 	tailAt  time.Time
 	sweepAt time.Time
+	lookAt  time.Time // the read under way is one of these two, and began then; zero: it is not
 }
 
 func newPartition(id int) *partition {
@@ -70,7 +74,7 @@ func (p *partition) reset() {
 		delete(p.gapped, l)
 	}
 	p.pos, p.back, p.settled, p.full = 0, 0, 0, false
-	p.sweepAt, p.tailAt = time.Time{}, time.Time{}
+	p.sweepAt, p.tailAt, p.lookAt = time.Time{}, time.Time{}, time.Time{}
 }
 
 // heal ends a lane's failing.
@@ -89,30 +93,48 @@ func (p *partition) rewind(seq int64) {
 	}
 }
 
-// begin prepares a read at now and returns where it starts. Most reads start where the newest number stood one lag ago; each lag one starts
-// thirty lags back, and each sweep one starts at the beginning.
-func (p *partition) begin(now time.Time, m *marks, sweep time.Duration) Span {
+// begin prepares a read at now and returns where it starts. Most reads start below whatever an open transaction may hold; each lag one starts
+// thirty lags back, and each sweep one starts at the beginning. safe is the instant below whose mark nothing can appear any more; clock is the
+// database's time.
+func (p *partition) begin(now, safe, clock time.Time, m *marks, sweep time.Duration) Span {
 	p.unbury()
+	again := p.full // the next page of a run
+	p.lookAt = time.Time{}
 	switch {
 	case !now.Before(p.sweepAt):
-		p.pos = 0
+		p.pos, again, p.lookAt = 0, false, now
 		p.sweepAt, p.tailAt = now.Add(sweep), now.Add(m.lag)
 	case !now.Before(p.tailAt):
-		p.pos = min(p.pos, m.far(now))
+		p.pos, again, p.lookAt = min(p.pos, m.far(now), m.stood(safe)), false, now
 		p.tailAt = now.Add(m.lag)
 	}
-	p.back = -1
+	if !again {
+		p.runAt = clock
+	}
+	p.back, p.safe, p.paging = -1, safe, again
 	return Span{Part: p.Part, From: p.pos}
 }
 
-// end moves on after a read that began at began and returned n rows up to last.
-func (p *partition) end(began time.Time, m *marks, last int64, short bool) {
-	p.full = !short
-	if short {
-		p.pos = m.near(began)
-		p.settled = p.pos
-	} else {
+// late reports that a message of the next page of a run may have come too late for the run: the pages before were read without what was committed since, and that
+// may be of the same key. Whoever enqueued this one may have waited for it.
+func (p *partition) late(m *Message) bool { return p.paging && !m.Created.Before(p.runAt) }
+
+// end moves on after a read that returned by now rows up to last, of which it took those below left, if that is not 0. A look back goes through what was
+// deleted lately, which on a server short of time may take longer than the next look is away: they get a quarter of the time, or the pages after the first would never be read.
+func (p *partition) end(now time.Time, m *marks, last int64, short bool, left int64) {
+	if !p.lookAt.IsZero() {
+		next := now.Add(3 * now.Sub(p.lookAt))
+		p.tailAt, p.sweepAt = later(p.tailAt, next), later(p.sweepAt, next)
+	}
+	p.full = !short && left == 0
+	switch {
+	case p.full:
 		p.pos = last + 1
+	case left > 0:
+		p.pos = min(m.stood(p.safe), left)
+	default:
+		p.pos = m.stood(p.safe)
+		p.settled = p.pos
 	}
 	if p.back >= 0 && p.back < p.pos {
 		p.pos = p.back

@@ -302,6 +302,54 @@ func TestSealedPayloads(t *testing.T) {
 	})
 }
 
+// mask is a Sealer and an Opener that leaves no mark: what is opened twice is spoilt.
+type mask struct{}
+
+func (mask) Seal(_ context.Context, m *outbox.Message) error {
+	m.Payload = append([]byte("sealed:"), m.Payload...)
+	return nil
+}
+
+func (mask) Open(_ context.Context, m *outbox.Message) error {
+	plain, ok := bytes.CutPrefix(m.Payload, []byte("sealed:"))
+	if !ok {
+		return outbox.Permanent(errors.New("not sealed"))
+	}
+	m.Payload = plain
+	return nil
+}
+
+// A message that is published again is opened again, from what is stored; OnParked gets it as it is stored.
+func TestOpensEachTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		broker := &recorder{fail: func(m *outbox.Message) error {
+			if tries++; m.Key == "b" {
+				return outbox.Permanent(errors.New("poison"))
+			} else if tries < 3 {
+				return errors.New("not yet")
+			}
+			return nil
+		}}
+		box := outboxmem.New(outboxmem.Config{Sealer: mask{}})
+		var parked []string
+		_, stop := start(t, box, broker, outbox.RelayConfig{Opener: mask{}, OnParked: func(m *outbox.Message, reason string) {
+			parked = append(parked, string(m.Payload)+" "+reason)
+		}})
+		enqueue(t, box, outbox.Message{Topic: "t", Key: "a", Payload: []byte("secret")})
+		time.Sleep(10 * time.Second)
+		enqueue(t, box, outbox.Message{Topic: "t", Key: "b", Payload: []byte("poison")})
+		time.Sleep(10 * time.Second)
+		stop()
+		if got := broker.first()["a"]; !slices.Equal(got, []string{"secret"}) {
+			t.Errorf("published: got %q, want it opened", got)
+		}
+		if len(parked) != 1 || !strings.HasPrefix(parked[0], "sealed:poison ") {
+			t.Errorf("parked: got %q, want the one, sealed", parked)
+		}
+	})
+}
+
 // What is with the publisher at the end is waited for and deleted; nothing new is started.
 func TestShutdownDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -88,6 +89,11 @@ func (r *Relay) publish(stopping, work context.Context, batch []*record, until t
 	r.send(ctx, batch, errs)
 	cancel()
 	ended := time.Now()
+	failed := slices.IndexFunc(errs, func(err error) bool { return err != nil }) // one of a batch tells the story
+	attempt := 0
+	if failed >= 0 {
+		attempt = batch[failed].msg.Attempt // of this one: once settled, it may be on its next
+	}
 
 	b := r.board
 	b.mu.Lock()
@@ -105,11 +111,9 @@ func (r *Relay) publish(stopping, work context.Context, batch []*record, until t
 	r.flush.raise()
 	r.kick.raise()
 	r.tele.published(ctx, batch, errs, ended.Sub(began))
-	for i, err := range errs {
-		if err != nil { // one of a batch tells the story
-			r.log.WarnContext(ctx, "outbox: publish", "id", batch[i].msg.ID, "topic", batch[i].msg.Topic, "attempt", batch[i].msg.Attempt, "err", err)
-			break
-		}
+	if failed >= 0 {
+		m := batch[failed].msg
+		r.log.WarnContext(ctx, "outbox: publish", "id", m.ID, "topic", m.Topic, "attempt", attempt, "err", errs[failed])
 	}
 }
 
@@ -128,12 +132,14 @@ func (r *Relay) send(ctx context.Context, batch []*record, errs []error) {
 	messages := make([]*Message, 0, len(batch))
 	index := make([]int, 0, len(batch)) // of messages in batch
 	for i, rec := range batch {
+		m := rec.msg
 		if r.cfg.Opener != nil {
-			if errs[i] = r.open(ctx, rec.msg); errs[i] != nil {
+			m = m.Clone() // so that the next publication and OnParked find it sealed
+			if errs[i] = r.open(ctx, m); errs[i] != nil {
 				continue
 			}
 		}
-		messages, index = append(messages, rec.msg), append(index, i)
+		messages, index = append(messages, m), append(index, i)
 	}
 	if len(messages) == 0 {
 		return

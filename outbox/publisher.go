@@ -36,7 +36,7 @@ func (f PublisherFunc) Publish(ctx context.Context, batch []*Message, result []e
 type KeyOrderer interface{ KeepsKeyOrder() bool }
 
 // Checker is what a [Publisher] may also be. Run calls Check once before the relay takes any partition; its error ends Run, unless it is marked with
-// [Unavailable]: that, a broker away just now, is only logged. Check is given the horizon within which a message may be published again, the
+// [Unavailable] or comes at the end of ctx (a lease, 5 s at the least): that, a broker away just now, is only logged. Check is given the horizon within which a message may be published again, the
 // lease and the longest backoff; a broker whose window of duplicates is shorter will not recognise every repetition, which is worth
 // an error marked with [Unavailable], since messages flow all the same.
 type Checker interface {
@@ -59,6 +59,12 @@ var (
 	// It was not taken. It is published again and never counts as an attempt that makes it poison.
 	ErrUnavailable = errors.New("outbox: broker unavailable")
 )
+
+// ErrSourceUnavailable marks an error of a [SourceChecker] that may pass: the database is away, or starting up.
+var ErrSourceUnavailable = errors.New("outbox: database unavailable")
+
+// SourceUnavailable marks err with [ErrSourceUnavailable]. Nil stays nil, as in the other marks.
+func SourceUnavailable(err error) error { return mark(ErrSourceUnavailable, err) }
 
 // Permanent marks err with [ErrPermanent]. Nil stays nil, as in the other marks; the text and the chain of err are kept.
 func Permanent(err error) error { return mark(ErrPermanent, err) }

@@ -24,6 +24,9 @@ func (r *Relay) readLoop(ctx, work context.Context) {
 	var rows []Row
 	for {
 		began := time.Now()
+		if r.watchWriters(ctx, work, began) {
+			began = time.Now()
+		}
 		spans, epochs, limit := r.spans(began)
 		pause := idle
 		if len(spans) > 0 {
@@ -34,7 +37,7 @@ func (r *Relay) readLoop(ctx, work context.Context) {
 			rows, err = r.src.Read(call, spans, limit, rows[:0])
 			cancel()
 			if err == nil {
-				added, more = r.takeRows(began, spans, epochs, limit, rows)
+				added, more = r.takeRows(spans, epochs, limit, rows)
 			}
 			switch {
 			case err != nil:
@@ -103,6 +106,13 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
 // spans says what to read next: the owned partitions that have room, and how many rows of each.
 func (r *Relay) spans(now time.Time) (spans []Span, epochs []int64, limit int) {
 	b := r.board
@@ -117,6 +127,7 @@ func (r *Relay) spans(now time.Time) (spans []Span, epochs []int64, limit int) {
 	if owned == 0 {
 		return nil, nil, 0
 	}
+	safe, clock := r.writers.safe(now, r.cfg.Lag), b.clock.time(now)
 	// About four batches wait in memory and eight are published and not yet deleted, at the most; two are read at a time. Reading further ahead of the deletes
 	// would read rows that are known again and again.
 	limit = max(2*r.cfg.Batch/owned, 32)
@@ -128,14 +139,14 @@ func (r *Relay) spans(now time.Time) (spans []Span, epochs []int64, limit int) {
 			b.crowded = true
 			continue
 		}
-		spans = append(spans, p.begin(now, &r.marks, r.cfg.Sweep))
+		spans = append(spans, p.begin(now, safe, clock, &r.marks, r.cfg.Sweep))
 		epochs = append(epochs, p.Epoch)
 	}
 	return spans, epochs, limit
 }
 
 // takeRows puts what was read on the board. more: a partition with room has more to read.
-func (r *Relay) takeRows(began time.Time, spans []Span, epochs []int64, limit int, rows []Row) (added int, more bool) {
+func (r *Relay) takeRows(spans []Span, epochs []int64, limit int, rows []Row) (added int, more bool) {
 	b := r.board
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -156,14 +167,15 @@ func (r *Relay) takeRows(began time.Time, spans []Span, epochs []int64, limit in
 		if !p.owned || p.Epoch != epochs[i] || p.draining {
 			continue
 		}
-		added += b.add(now, span, epochs[i], own, short)
+		n, left := b.add(now, span, epochs[i], own, short)
+		added += n
 		last := span.From
 		if len(own) > 0 {
 			last = own[len(own)-1].Message.Seq
-			r.marks.note(began, last)
+			r.marks.note(now, last)
 		}
-		p.end(began, &r.marks, last, short)
-		if p.full && p.queued < 2*limit {
+		p.end(now, &r.marks, last, short, left)
+		if (p.full || left > 0) && p.queued < 2*limit {
 			more = true
 		}
 	}

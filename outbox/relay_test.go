@@ -105,7 +105,12 @@ func message(key string, n int) outbox.Message {
 // start runs a relay until stop is called.
 func start(t *testing.T, box *outboxmem.Box, pub outbox.Publisher, cfg outbox.RelayConfig) (relay *outbox.Relay, stop func()) {
 	t.Helper()
-	relay = outbox.NewRelay(box.Source(), pub, cfg)
+	return startFrom(t, box.Source(), pub, cfg)
+}
+
+func startFrom(t *testing.T, source outbox.Source, pub outbox.Publisher, cfg outbox.RelayConfig) (relay *outbox.Relay, stop func()) {
+	t.Helper()
+	relay = outbox.NewRelay(source, pub, cfg)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- relay.Run(ctx) }()
@@ -213,36 +218,82 @@ func TestRelayThroughTrouble(t *testing.T) {
 	}
 }
 
-// A late commit with an older number is published; that of a settled reading needs the sweep.
+// blind is a source that cannot tell of open transactions.
+type blind struct {
+	outbox.Source
+	outbox.Listener
+}
+
+// A late commit with an older number is published at once, and before the next message of its key, however late it is. Of a source that cannot tell of
+// open transactions, one that is later than a lag needs a look further back.
 func TestRelayLateCommit(t *testing.T) {
-	for _, late := range []time.Duration{500 * time.Millisecond, 5 * time.Second, 50 * time.Second} {
-		t.Run(late.String(), func(t *testing.T) {
+	for _, c := range []struct {
+		late, want time.Duration
+		blind      bool
+	}{
+		{500 * time.Millisecond, 5 * time.Millisecond, false}, {5 * time.Second, 5 * time.Millisecond, false}, {50 * time.Second, 5 * time.Millisecond, false},
+		{500 * time.Millisecond, 5 * time.Millisecond, true}, {5 * time.Second, 1100 * time.Millisecond, true}, {50 * time.Second, 11 * time.Second, true},
+	} {
+		t.Run(fmt.Sprintf("%v,blind=%v", c.late, c.blind), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				box, broker := outboxmem.New(outboxmem.Config{Partitions: 1}), &recorder{}
-				relay, stop := start(t, box, broker, outbox.RelayConfig{})
+				source := box.Source()
+				if c.blind {
+					source = blind{source, source.(outbox.Listener)}
+				}
+				relay, stop := startFrom(t, source, broker, outbox.RelayConfig{})
 				tx := box.Begin()
 				tx.Enqueue(t.Context(), message("late", 1))
-				for n := range int(late / (100 * time.Millisecond)) {
+				for n := range int(c.late / (100 * time.Millisecond)) {
 					box.Enqueue(t.Context(), message("other", n))
 					time.Sleep(100 * time.Millisecond)
 				}
 				committed := time.Now()
 				tx.Commit()
+				if !c.blind {
+					box.Enqueue(t.Context(), message("late", 2))
+				}
 				for len(broker.first()["late"]) == 0 {
 					time.Sleep(time.Millisecond)
 					if time.Since(committed) > 11*time.Second {
 						t.Fatal("not published within a sweep")
 					}
 				}
-				want := map[time.Duration]time.Duration{500 * time.Millisecond: 5 * time.Millisecond, 5 * time.Second: 1100 * time.Millisecond, 50 * time.Second: 11 * time.Second}[late]
-				if took := time.Since(committed); took > want {
-					t.Errorf("published after %v, want at most %v", took, want)
+				if took := time.Since(committed); took > c.want {
+					t.Errorf("published after %v, want at most %v", took, c.want)
 				}
-				if got := relay.Stats().Rescued; late > time.Second && got != 1 {
+				if got := relay.Stats().Rescued; c.blind && c.late > time.Second && got != 1 {
 					t.Errorf("rescued: got %d, want 1", got)
 				}
+				time.Sleep(time.Second) // the relay may read the second apart from the first, and a relay that stops reads no more
 				stop()
+				if got := broker.first()["late"]; !c.blind && !slices.Equal(got, []string{"1", "2"}) {
+					t.Errorf("first deliveries: got %v, want 1 and 2", got)
+				}
 			})
+		})
+	}
+}
+
+// While a relay pages through a backlog, what commits behind it is not overtaken by the next message of its key, which comes in at the end of the backlog.
+func TestRelayLateCommitBehindBacklog(t *testing.T) {
+	for backlog := 50; backlog <= 800; backlog += 50 {
+		synctest.Test(t, func(t *testing.T) {
+			box, broker := outboxmem.New(outboxmem.Config{Partitions: 1}), &recorder{delay: time.Millisecond}
+			tx := box.Begin()
+			tx.Enqueue(t.Context(), message("late", 1))
+			for n := range backlog {
+				box.Enqueue(t.Context(), message(fmt.Sprint("other", n%20), n/20))
+			}
+			_, stop := start(t, box, broker, outbox.RelayConfig{Batch: 7, Sweep: time.Hour, Lag: 10 * time.Second})
+			time.Sleep(20 * time.Millisecond)
+			tx.Commit()
+			box.Enqueue(t.Context(), message("late", 2))
+			time.Sleep(30 * time.Second)
+			stop()
+			if got := broker.first()["late"]; !slices.Equal(got, []string{"1", "2"}) {
+				t.Errorf("behind %d: first deliveries: got %v, want 1 and 2", backlog, got)
+			}
 		})
 	}
 }
@@ -280,6 +331,155 @@ func TestRelayShares(t *testing.T) {
 		}
 		for _, stop := range stops[1:] {
 			stop()
+		}
+	})
+}
+
+// checked is a source whose Check fails as it is told.
+type checked struct {
+	outbox.Source
+	check func() error
+}
+
+func (c checked) Check(context.Context) error { return c.check() }
+
+// hangs are a source and a publisher whose checks answer when their context ends.
+type (
+	hangingSource    struct{ outbox.Source }
+	hangingPublisher struct{ *recorder }
+)
+
+func (hangingSource) Check(ctx context.Context) error {
+	<-ctx.Done()
+	return fmt.Errorf("dial: %w", ctx.Err())
+}
+
+func (hangingPublisher) Check(ctx context.Context, _ time.Duration) error {
+	<-ctx.Done()
+	return fmt.Errorf("dial: %w", ctx.Err())
+}
+
+// A check that hangs is ended by Shutdown and by the end of Run's context, as anything later is.
+func TestStopDuringCheck(t *testing.T) {
+	for _, what := range []string{"store", "publisher"} {
+		for _, how := range []string{"Shutdown", "context"} {
+			t.Run(what+"/"+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var source outbox.Source = outboxmem.New().Source()
+					var pub outbox.Publisher = hangingPublisher{&recorder{}}
+					if what == "store" {
+						source, pub = hangingSource{source}, &recorder{}
+					}
+					relay := outbox.NewRelay(source, pub, outbox.RelayConfig{})
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					ended := make(chan error, 1)
+					go func() { ended <- relay.Run(ctx) }()
+					time.Sleep(time.Second)
+					began := time.Now()
+					if how == "context" {
+						cancel()
+					} else {
+						within, done := context.WithTimeout(t.Context(), 10*time.Second)
+						defer done()
+						if err := relay.Shutdown(within); err != nil {
+							t.Errorf("Shutdown: got %v, want nil", err)
+						}
+						if d := time.Since(began); d > time.Second {
+							t.Errorf("Shutdown took %v, want the check to end at once", d)
+						}
+						cancel()
+					}
+					if err := <-ended; err != nil {
+						t.Errorf("Run: got %v, want nil", err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// slowSource is a source whose first checks hang, as on a connection whose other end is gone.
+type slowSource struct {
+	outbox.Source
+	hang *int
+}
+
+func (s slowSource) Check(ctx context.Context) error {
+	if *s.hang--; *s.hang < 0 {
+		return nil
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// A check that gets no answer is given up and made again, and Health tells of it; a publisher's is then left to the publications.
+func TestCheckGetsNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box, broker := outboxmem.New(), &recorder{}
+		box.Enqueue(t.Context(), message("a", 1))
+		hang := 3
+		relay, stop := startFrom(t, slowSource{box.Source(), &hang}, hangingPublisher{broker}, outbox.RelayConfig{Lease: 10 * time.Second})
+		time.Sleep(25 * time.Second)
+		if relay.Health() == nil {
+			t.Error("got health nil after 25 s of checks without an answer")
+		}
+		time.Sleep(35 * time.Second)
+		if got := broker.first()["a"]; len(got) != 1 || relay.Health() != nil {
+			t.Errorf("got %v published and health %v, want the message and nil", got, relay.Health())
+		}
+		stop()
+	})
+}
+
+// TestRunWithoutDatabase starts a relay whose database is away: it waits for it, says so when asked, and ends when told to.
+func TestRunWithoutDatabase(t *testing.T) {
+	refused := errors.New("connection refused")
+	t.Run("comes back", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			box, broker := outboxmem.New(), &recorder{}
+			box.Enqueue(t.Context(), message("a", 1))
+			back := time.Now().Add(time.Minute)
+			relay, stop := startFrom(t, checked{box.Source(), func() error {
+				if time.Now().Before(back) {
+					return outbox.SourceUnavailable(refused)
+				}
+				return nil
+			}}, broker, outbox.RelayConfig{})
+			time.Sleep(50 * time.Second)
+			if err := relay.Health(); !errors.Is(err, refused) {
+				t.Errorf("got health %v while the database is away, want %v", err, refused)
+			}
+			time.Sleep(50 * time.Second)
+			if got := broker.first()["a"]; len(got) != 1 || relay.Health() != nil {
+				t.Errorf("got %v published and health %v, want the message and nil", got, relay.Health())
+			}
+			stop()
+		})
+	})
+	t.Run("stopped", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			for _, shut := range []bool{true, false} {
+				relay, stop := startFrom(t, checked{outboxmem.New().Source(), func() error { return outbox.SourceUnavailable(refused) }}, &recorder{}, outbox.RelayConfig{})
+				time.Sleep(time.Minute)
+				began := time.Now()
+				if shut {
+					if err := relay.Shutdown(t.Context()); err != nil {
+						t.Errorf("Shutdown: got %v", err)
+					}
+				}
+				stop()
+				if d := time.Since(began); d > time.Second {
+					t.Errorf("the end took %s", d)
+				}
+			}
+		})
+	})
+	t.Run("for good", func(t *testing.T) {
+		old := errors.New("newer schema")
+		relay := outbox.NewRelay(checked{outboxmem.New().Source(), func() error { return old }}, &recorder{}, outbox.RelayConfig{})
+		if err := relay.Run(t.Context()); !errors.Is(err, old) {
+			t.Errorf("got %v, want %v", err, old)
 		}
 	})
 }

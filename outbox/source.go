@@ -16,7 +16,9 @@ import (
 //  4. Calls may come from several goroutines at once. An error leaves nothing done, or (a lost commit) is settled by the relay's
 //     calling again: every call may be repeated.
 type Source interface {
-	// Lease renews, releases and claims in one transaction, with the database's clock.
+	// Lease renews, releases and claims, with the database's clock. It should leave no lock behind when its client dies in the middle. A call that its
+	// client has given up may still be carried out, late: it must neither shorten what a later one has renewed, nor give back what a
+	// later one has claimed, and Held names only what is held for TTL from the call at the least.
 	Lease(ctx context.Context, r LeaseRequest) (Leases, error)
 	// Read appends the next rows of each span to rows, in order of their sequence numbers within a partition.
 	Read(ctx context.Context, spans []Span, limit int, rows []Row) ([]Row, error)
@@ -34,7 +36,17 @@ type Listener interface {
 	Listen(ctx context.Context, ready func(), hint func(committed bool)) error
 }
 
-// SourceChecker is what a [Source] may also be. Run calls Check first and ends with its error: no tables, a newer schema, too few connections.
+// WriterWatcher is what a [Source] may also be: one that knows of the transactions that have enqueued and not yet ended. The relay then starts its
+// readings below what they may hold, however long they stay open. Without it, or while it fails with [errors.ErrUnsupported], a message whose
+// transaction stays open for longer than RelayConfig.Lag may be overtaken by a later one of its key.
+type WriterWatcher interface {
+	// OldestWriter returns for how long, at the most, a transaction that is open when it is called has held a message; 0 when none has one.
+	OldestWriter(ctx context.Context) (time.Duration, error)
+}
+
+// SourceChecker is what a [Source] may also be. Run calls Check first and ends with its error: no tables, a newer schema, too few connections. With an
+// error that wraps [ErrSourceUnavailable], and when it has not answered by the end of its context (a lease, 5 s at the least), it is called again, after
+// pauses that grow to RelayConfig.MaxBackoff.
 type SourceChecker interface {
 	Check(ctx context.Context) error
 }
@@ -51,7 +63,7 @@ type LeaseRequest struct {
 	Relay   string        // the id of this run, unique among all relays
 	TTL     time.Duration // how long the leases and the membership are to hold from now, by the database's clock
 	Held    []Lease       // held until now: renewed if owner and epoch still agree
-	Release []int         // partitions to give back; not in Held
+	Release []Lease       // to give back, where the epoch still agrees; not in Held
 	Leave   bool          // give back everything and forget the relay; Held is ignored
 }
 

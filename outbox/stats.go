@@ -27,6 +27,8 @@ type Stats struct {
 	Failing    int           `json:"failing"`    // keys whose first message has failed and will be tried again
 	ParkedKeys int           `json:"parkedKeys"` // keys held back by dead letters, in the partitions owned
 	Oldest     time.Duration `json:"oldestNs"`   // age of the oldest message in memory, by the database's clock; 0: none
+
+	Gauges Gauges `json:"gauges"` // the whole outbox, as the source last said; see [Gauger]
 }
 
 // Stats reports counts and state. It takes time in proportion to the messages in memory, some thousands.
@@ -38,7 +40,7 @@ func (r *Relay) Stats() Stats {
 		Published: c.Published, Failed: c.Failed, Unknown: c.Unknown, Parked: c.Parked,
 		Expired: c.Expired, Rescued: c.Rescued, Duplicates: c.Duplicates,
 	}
-	now := time.Now().Add(b.clock)
+	now := b.clock.time(time.Now())
 	for _, p := range b.parts {
 		s.Queued += p.queued
 		s.Pending += p.pending
@@ -59,6 +61,7 @@ func (r *Relay) Stats() Stats {
 		}
 	}
 	b.mu.Unlock()
+	s.Gauges = r.gauges.get()
 	r.state.get(func(l *leaseState) { s.Relays, s.Share, s.Lost = l.relays, l.share, l.lost })
 	return s
 }

@@ -39,3 +39,27 @@ func TestServeHTTP(t *testing.T) {
 		stop()
 	})
 }
+
+// The source is asked how full it is each RelayConfig.Gauge, and never when that is negative.
+func TestGauges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			every time.Duration
+			want  int64
+		}{{0, 1}, {-1, 0}} {
+			box := outboxmem.New()
+			relay, stop := start(t, box, &recorder{}, outbox.RelayConfig{Gauge: c.every})
+			enqueue(t, box, outbox.Message{Topic: "t", Delay: time.Hour})
+			time.Sleep(20 * time.Second)
+			if got := relay.Stats().Gauges; got.Scheduled != c.want || got.At.IsZero() != (c.want == 0) {
+				t.Errorf("Gauge %v: got %+v, want %d scheduled", c.every, got, c.want)
+			}
+			enqueue(t, box, outbox.Message{Topic: "t", Delay: time.Hour})
+			time.Sleep(20 * time.Second)
+			if got := relay.Stats().Gauges; got.Scheduled != 2*c.want {
+				t.Errorf("Gauge %v, later: got %+v, want %d scheduled", c.every, got, 2*c.want)
+			}
+			stop()
+		}
+	})
+}

@@ -11,11 +11,14 @@ const (
 	purgeEvery = time.Minute
 )
 
-// tendLoop moves scheduled messages that have come due, and purges dead letters.
+// tendLoop moves scheduled messages that have come due, purges dead letters, and asks for the gauges: one after the other, so that all of
+// it together holds one connection.
 func (r *Relay) tendLoop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var purged time.Time
+	var purged, gauged time.Time
+	gauger, gauges := r.src.(Gauger)
+	gauges = gauges && r.cfg.Gauge > 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -43,6 +46,10 @@ func (r *Relay) tendLoop(ctx context.Context) {
 			}
 		case got.Next >= 0:
 			wait = min(max(got.Next, time.Millisecond), wait)
+		}
+		if gauges && time.Since(gauged) >= r.cfg.Gauge {
+			gauged = time.Now()
+			r.gauge(ctx, gauger)
 		}
 		timer.Reset(wait)
 	}

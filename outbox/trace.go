@@ -119,7 +119,7 @@ func (t *instruments) publishing(ctx context.Context, messages []*Message) (cont
 			}
 		}
 		if failed > 0 {
-			span.SetAttributes(attribute.Int("outbox.failed", failed))
+			span.SetAttributes(attribute.Int("backstay.outbox.failed", failed))
 			span.SetStatus(codes.Error, "not all published")
 		}
 		span.End()

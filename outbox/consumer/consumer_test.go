@@ -186,16 +186,22 @@ func TestRunKeepsLanes(t *testing.T) {
 		q.ended = io.EOF
 		var mu sync.Mutex
 		order := make(map[string][]string)
+		inHand := make(map[string]string) // by key: all lanes work at the same instant of the bubble, so that the order alone may be right by chance
 		busy, most := 0, 0
 		began := time.Now()
 		err := consumer.Run(t.Context(), consumer.Config{Lanes: 64}, func(_ context.Context, m *outbox.Message) error {
 			mu.Lock()
+			if other, ok := inHand[m.Key]; ok {
+				t.Errorf("key %s: message %s is in hand beside %s", m.Key, m.ID, other)
+			}
+			inHand[m.Key] = m.ID
 			order[m.Key] = append(order[m.Key], m.ID)
 			busy++
 			most = max(most, busy)
 			mu.Unlock()
 			time.Sleep(time.Second)
 			mu.Lock()
+			delete(inHand, m.Key)
 			busy--
 			mu.Unlock()
 			return nil

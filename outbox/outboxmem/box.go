@@ -35,7 +35,9 @@ type Box struct {
 	tries     map[int64]int
 	seen      map[[2]string]time.Time // inbox
 	busy      map[[2]string]chan struct{}
+	inbox     map[string]*inboxCounts // by consumer
 	hints     map[*func(bool)]struct{}
+	open      map[*Tx]time.Time // since when transactions hold messages
 }
 
 type row struct {
@@ -67,7 +69,8 @@ func New(cfg ...Config) *Box {
 		prep: outbox.Preparation{Limits: c.Limits, Sealer: c.Sealer, Partitions: n},
 		rows: make([]map[int64]*row, n), order: make([][]int64, n), leases: make([]lease, n),
 		relays: map[string]time.Time{}, dead: map[int64]*outbox.DeadLetter{}, tries: map[int64]int{},
-		seen: map[[2]string]time.Time{}, busy: map[[2]string]chan struct{}{}, hints: map[*func(bool)]struct{}{},
+		seen: map[[2]string]time.Time{}, busy: map[[2]string]chan struct{}{}, inbox: map[string]*inboxCounts{}, hints: map[*func(bool)]struct{}{},
+		open: map[*Tx]time.Time{},
 	}
 	for i := range b.rows {
 		b.rows[i] = map[int64]*row{}
@@ -125,6 +128,9 @@ func (tx *Tx) Enqueue(ctx context.Context, messages ...outbox.Message) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
+	if _, ok := b.open[tx]; !ok && len(ready) > 0 && !tx.done {
+		b.open[tx] = now
+	}
 	for i := range ready {
 		r := &row{Enqueued: ready[i]}
 		r.Message = *r.Message.Clone()
@@ -147,6 +153,7 @@ func (tx *Tx) Commit() {
 	tx.done = true
 	b := tx.box
 	b.mu.Lock()
+	delete(b.open, tx)
 	now := time.Now()
 	for _, r := range tx.rows {
 		if r.due.After(now) {
@@ -163,7 +170,12 @@ func (tx *Tx) Commit() {
 }
 
 // Rollback drops the transaction's messages.
-func (tx *Tx) Rollback() { tx.done = true }
+func (tx *Tx) Rollback() {
+	tx.done = true
+	tx.box.mu.Lock()
+	delete(tx.box.open, tx)
+	tx.box.mu.Unlock()
+}
 
 // insert puts a row in its place. The mutex is held.
 func (b *Box) insert(r *row) {

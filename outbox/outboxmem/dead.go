@@ -68,8 +68,28 @@ type Inbox struct {
 	consumer string
 }
 
+// inboxCounts is what has been counted for a consumer.
+type inboxCounts struct {
+	outbox.InboxStats
+	meter *outbox.InboxMeter
+}
+
 // Inbox returns the inbox of a consumer.
-func (b *Box) Inbox(consumer string) *Inbox { return &Inbox{b, consumer} }
+func (b *Box) Inbox(consumer string) *Inbox {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.inbox[consumer] == nil {
+		b.inbox[consumer] = &inboxCounts{meter: outbox.NewInboxMeter(consumer)}
+	}
+	return &Inbox{b, consumer}
+}
+
+// Stats returns what has been counted for the consumer since the box was made.
+func (in *Inbox) Stats() outbox.InboxStats {
+	in.box.mu.Lock()
+	defer in.box.mu.Unlock()
+	return in.box.inbox[in.consumer].InboxStats
+}
 
 // Handle runs fn unless the consumer has handled the message, and remembers it when fn and its transaction succeed. Of two at once, one waits
 // for the other. Not to run fn is no error.
@@ -84,8 +104,13 @@ func (in *Inbox) Handle(ctx context.Context, id string, fn func(*Tx) error) (err
 			wait = make(chan struct{})
 			b.busy[key] = wait
 		}
+		if seen {
+			b.inbox[in.consumer].Duplicates++
+		}
+		meter := b.inbox[in.consumer].meter
 		b.mu.Unlock()
 		if seen {
+			meter.Duplicate(ctx)
 			return nil
 		}
 		if !busy {
@@ -107,7 +132,10 @@ func (in *Inbox) Handle(ctx context.Context, id string, fn func(*Tx) error) (err
 	if err == nil {
 		b.mu.Lock()
 		b.seen[key] = time.Now()
+		b.inbox[in.consumer].Handled++
+		meter := b.inbox[in.consumer].meter
 		b.mu.Unlock()
+		meter.Handled(ctx)
 	}
 	return err
 }

@@ -22,7 +22,7 @@ func (b source) Lease(ctx context.Context, r outbox.LeaseRequest) (outbox.Leases
 	now := time.Now()
 	for i := range b.leases {
 		l := &b.leases[i]
-		if l.owner == r.Relay && (r.Leave || slices.Contains(r.Release, i)) {
+		if l.owner == r.Relay && (r.Leave || slices.ContainsFunc(r.Release, func(rel outbox.Lease) bool { return rel.Part == i && rel.Epoch == l.epoch })) {
 			l.owner, l.until = "", now
 		}
 	}
@@ -49,7 +49,7 @@ func (b source) Lease(ctx context.Context, r outbox.LeaseRequest) (outbox.Leases
 	}
 	for i := range b.leases {
 		l := &b.leases[i]
-		if l.owner != r.Relay && l.until.Before(now.Add(1)) && mine < got.Share && !slices.Contains(r.Release, i) {
+		if l.owner != r.Relay && l.until.Before(now.Add(1)) && mine < got.Share && !released(r, i) {
 			l.owner, l.until = r.Relay, now.Add(r.TTL)
 			l.epoch++
 			mine++
@@ -61,6 +61,10 @@ func (b source) Lease(ctx context.Context, r outbox.LeaseRequest) (outbox.Leases
 		}
 	}
 	return got, nil
+}
+
+func released(r outbox.LeaseRequest, part int) bool {
+	return slices.ContainsFunc(r.Release, func(l outbox.Lease) bool { return l.Part == part })
 }
 
 // held describes a lease, with what its new owner has to know.
@@ -199,6 +203,37 @@ func (b source) Tend(ctx context.Context, limit int, keep time.Duration) (outbox
 		}
 	}
 	return got, nil
+}
+
+// OldestWriter implements [outbox.WriterWatcher].
+func (b source) OldestWriter(ctx context.Context) (age time.Duration, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, since := range b.open {
+		age = max(age, time.Since(since))
+	}
+	return age, ctx.Err()
+}
+
+// Gauges implements [outbox.Gauger].
+func (b source) Gauges(ctx context.Context) (outbox.Gauges, error) {
+	if err := ctx.Err(); err != nil {
+		return outbox.Gauges{}, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	g := outbox.Gauges{Scheduled: int64(len(b.scheduled)), Dead: int64(len(b.dead)), DeadTuples: -1}
+	now := time.Now()
+	for part, rows := range b.rows {
+		g.Waiting += int64(len(rows))
+		for _, seq := range b.order[part] {
+			if r, ok := rows[seq]; ok {
+				g.Oldest = max(g.Oldest, now.Sub(r.Created))
+				break
+			}
+		}
+	}
+	return g, nil
 }
 
 // Listen implements [outbox.Listener].

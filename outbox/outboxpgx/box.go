@@ -160,7 +160,7 @@ type statement struct {
 	args []any
 }
 
-// statements returns what writes the messages: at most one for those due at once, and one for each scheduled one.
+// statements returns what writes the messages: at most one for those due at once, and one for those scheduled.
 func (b *Box) statements(ready []outbox.Enqueued) (out []statement) {
 	if b.cfg.StrictKeys {
 		if locks := b.SQL.KeyLocks(ready); len(locks) > 0 {
@@ -168,9 +168,10 @@ func (b *Box) statements(ready []outbox.Enqueued) (out []statement) {
 		}
 	}
 	scheduled := func(m outbox.Enqueued) bool { return m.Delay > 0 || !m.NotBefore.IsZero() }
-	due := ready
+	due, later := ready, []outbox.Enqueued(nil)
 	if slices.ContainsFunc(ready, scheduled) {
 		due = slices.DeleteFunc(slices.Clone(ready), scheduled)
+		later = slices.DeleteFunc(ready, func(m outbox.Enqueued) bool { return !scheduled(m) })
 	}
 	switch {
 	case len(due) == 1:
@@ -182,18 +183,20 @@ func (b *Box) statements(ready []outbox.Enqueued) (out []statement) {
 			" FROM unnest($1::smallint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bigint[])" +
 			" WITH ORDINALITY AS m (part, msg_id, topic, msg_key, content_type, headers, payload, expires_at, ord) ORDER BY ord", arrays(due)})
 	}
-	for i := range ready {
-		m := &ready[i]
-		if !scheduled(*m) {
-			continue
-		}
-		relative, value := int64(1), m.Delay.Microseconds()
-		if !m.NotBefore.IsZero() {
-			relative, value = 0, m.NotBefore.UnixMicro()
+	if len(later) > 0 {
+		relative, value := make([]int64, len(later)), make([]int64, len(later)) // 1 and a delay, or 0 and a time
+		for i := range later {
+			if m := &later[i]; m.NotBefore.IsZero() {
+				relative[i], value[i] = 1, m.Delay.Microseconds()
+			} else {
+				value[i] = m.NotBefore.UnixMicro()
+			}
 		}
 		out = append(out, statement{"INSERT INTO " + b.sched + " (due, part, msg_id, topic, msg_key, content_type, headers, payload, expires_at)" +
-			" VALUES (" + now + " * $1::bigint + $2::bigint, $3, $4, $5, $6, $7, $8, $9, $10)",
-			[]any{relative, value, int16(m.Part), m.ID, m.Topic, m.Key, m.ContentType, outbox.EncodeHeaders(m.Headers), bytes(m.Payload), micros(m.ExpiresAt)}})
+			" SELECT " + now + " * relative + value, part, msg_id, topic, msg_key, content_type, headers, payload, expires_at" +
+			" FROM unnest($1::smallint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bigint[], $9::bigint[], $10::bigint[])" +
+			" WITH ORDINALITY AS m (part, msg_id, topic, msg_key, content_type, headers, payload, expires_at, relative, value, ord) ORDER BY ord",
+			append(arrays(later), relative, value)})
 	}
 	return out
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/backstay-go/backstay/internal/sqldialect"
 	"github.com/backstay-go/backstay/outbox"
 	"github.com/backstay-go/backstay/outbox/outboxsql"
 	"github.com/jackc/pgx/v5"
@@ -23,7 +24,7 @@ type Source struct {
 	read, remove      string
 }
 
-// Source returns the box as its relays see it. A relay needs three connections of the pool, and opens one of its own to listen.
+// Source returns the box as its relays see it. A relay needs four connections of the pool, and opens one of its own to listen.
 func (b *Box) Source(pool *pgxpool.Pool) *Source {
 	b.HintThrough(pool)
 	db := DB(pool)
@@ -44,13 +45,17 @@ func (b *Box) Source(pool *pgxpool.Pool) *Source {
 
 // Check implements [outbox.SourceChecker].
 func (s *Source) Check(ctx context.Context) error {
-	if n := s.pool.Config().MaxConns; n < 3 {
-		return fmt.Errorf("%w: the pool has %d, a relay needs 3", outbox.ErrConnections, n)
+	if n := s.pool.Config().MaxConns; n < 4 { // reads, settles, tends, renews
+		return fmt.Errorf("%w: the pool has %d, a relay needs 4", outbox.ErrConnections, n)
 	}
 	if err := s.Source.Check(ctx); err != nil {
 		return err
 	}
-	return s.box.load(ctx, s.pool)
+	err := s.box.load(ctx, s.pool)
+	if sqldialect.Classify(err).Passes() {
+		return outbox.SourceUnavailable(err)
+	}
+	return err
 }
 
 // Settle implements [outbox.Source].

@@ -18,7 +18,7 @@
 //
 // # Connections
 //
-// A relay needs three connections of its pool on PostgreSQL and MySQL, so that the renewal of its leases never waits for its other work; Run
+// A relay needs four connections of its pool on PostgreSQL and MySQL, so that the renewal of its leases never waits for its other work; Run
 // refuses fewer. On SQLite open the file with a write-ahead log and a busy timeout ("file:app.db?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)").
 // Everything works behind a pooler that hands connections out by transaction.
 //
@@ -114,6 +114,7 @@ type Box struct {
 
 	mu    sync.Mutex
 	hints map[*func(bool)]struct{} // relays of this process; guarded by mu
+	inbox map[string]*inboxCounts  // by consumer; guarded by mu
 }
 
 // New returns a box. At most one Config may be given. New panics with the config's Validate error, or when d is not one of the constants
@@ -139,7 +140,7 @@ func New(d Dialect, cfg ...Config) *Box {
 	if c.InboxTable == "" {
 		c.InboxTable = "inbox"
 	}
-	b := &Box{d: d, cfg: c, t: newTables(d, c), hints: map[*func(bool)]struct{}{}}
+	b := &Box{d: d, cfg: c, t: newTables(d, c), hints: map[*func(bool)]struct{}{}, inbox: map[string]*inboxCounts{}}
 	b.bell = newBell(b.Channel())
 	if c.Hints != nil {
 		b.bell.use(c.Hints)

@@ -80,6 +80,14 @@ func (b *Box) takeDead(ctx context.Context, db *sql.DB, where string, args []any
 		n := 0
 		err := sqldialect.InTx(ctx, db, b.d, func(tx *sql.Tx) error {
 			n = 0
+			if err := b.mortal(ctx, tx); err != nil {
+				return err
+			}
+			if b.d == Postgres { // against stands, whose lock an update alone does not wait for
+				if _, err := tx.ExecContext(ctx, "SELECT part FROM "+b.t.lease+" WHERE part = "+strconv.FormatInt(part, 10)+" FOR UPDATE"); err != nil {
+					return err
+				}
+			}
 			if _, err := tx.ExecContext(ctx, b.d.Rebind("UPDATE "+b.t.lease+" SET gen = gen + 1 WHERE part = ?"), part); err != nil {
 				return err
 			}
@@ -118,17 +126,16 @@ func (b *Box) select1(ctx context.Context, tx *sql.Tx, part int64, where string,
 }
 
 func (b *Box) move(ctx context.Context, tx *sql.Tx, ids []int64, back bool) error {
-	where := " WHERE id IN (" + ints(ids) + ")"
 	if back {
 		override := ""
 		if b.d == Postgres {
 			override = " OVERRIDING SYSTEM VALUE"
 		}
-		if _, err := tx.ExecContext(ctx, "INSERT INTO "+b.t.outbox+" (part, "+columns+")"+override+" SELECT part, "+columns+" FROM "+b.t.dead+where+" ORDER BY id"); err != nil {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO "+b.t.outbox+" (part, "+columns+")"+override+" SELECT part, "+columns+" FROM "+b.t.dead+" WHERE id IN ("+ints(ids)+") ORDER BY id"); err != nil {
 			return err
 		}
 	}
-	_, err := tx.ExecContext(ctx, "DELETE FROM "+b.t.dead+where)
+	_, err := tx.ExecContext(ctx, b.deletion(b.t.dead, "PRIMARY", ids, ""))
 	return err
 }
 
@@ -146,31 +153,4 @@ func numbers(ctx context.Context, q queryer, query string, args ...any) (ns []in
 		ns = append(ns, n)
 	}
 	return ns, rows.Err()
-}
-
-// Depth returns how many messages wait in each partition, counting no further than limit in all (0: 100,000), and how many dead letters
-// and scheduled messages there are. It reads the rows that it counts: for a gauge each minute, not for a loop.
-func (b *Box) Depth(ctx context.Context, db *sql.DB, limit int) (waiting map[int]int, dead, scheduled int, err error) {
-	if limit <= 0 {
-		limit = 100_000
-	}
-	rows, err := db.QueryContext(ctx, "SELECT part, count(*) FROM (SELECT part FROM "+b.t.outbox+" LIMIT "+strconv.Itoa(limit)+") s GROUP BY part")
-	if err != nil {
-		return nil, 0, 0, err
-	}
-	defer rows.Close()
-	waiting = map[int]int{}
-	for rows.Next() {
-		var part, n int
-		if err := rows.Scan(&part, &n); err != nil {
-			return nil, 0, 0, err
-		}
-		waiting[part] = n
-	}
-	if err := rows.Err(); err != nil {
-		return nil, 0, 0, err
-	}
-	rows.Close()
-	err = db.QueryRowContext(ctx, "SELECT (SELECT count(*) FROM "+b.t.dead+"), (SELECT count(*) FROM "+b.t.scheduled+")").Scan(&dead, &scheduled)
-	return waiting, dead, scheduled, err
 }

@@ -19,7 +19,7 @@ type Tx interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// chunk is the largest number of messages in one statement, except on PostgreSQL, where any number is one.
+// chunk is the largest number of messages in one statement, except on PostgreSQL, where any number that is due at once is one.
 const chunk = 1000
 
 // chunkBytes bounds a statement elsewhere: a quarter of MariaDB's default max_allowed_packet of 16 MiB.
@@ -60,10 +60,8 @@ func (b *Box) Enqueue(ctx context.Context, tx Tx, messages ...outbox.Message) (e
 	if err := b.write(ctx, tx, now); err != nil {
 		return fmt.Errorf("outbox: enqueue: %w", err)
 	}
-	for i := range later {
-		if _, err := tx.ExecContext(ctx, b.t.insertScheduled, scheduledArgs(&later[i])...); err != nil {
-			return fmt.Errorf("outbox: enqueue: %w", err)
-		}
+	if err := b.writeRows(ctx, tx, b.t.intoScheduled(), b.t.scheduledRow, later, scheduledArgs); err != nil {
+		return fmt.Errorf("outbox: enqueue: %w", err)
 	}
 	if len(now) > 0 {
 		b.hint(false)
@@ -150,36 +148,43 @@ func (b *Box) write(ctx context.Context, tx Tx, ready []outbox.Enqueued) error {
 	case len(ready) == 0:
 		return nil
 	case len(ready) == 1:
-		m := &ready[0]
-		_, err := tx.ExecContext(ctx, b.t.insert, m.Part, m.ID, m.Topic, m.Key, m.ContentType, outbox.EncodeHeaders(m.Headers), payload(m), micros(m.ExpiresAt))
+		_, err := tx.ExecContext(ctx, b.t.insert, dueArgs(&ready[0])...)
 		return err
 	case b.d == Postgres:
 		return b.writeArrays(ctx, tx, ready)
 	}
+	return b.writeRows(ctx, tx, b.t.into(), b.t.row, ready, dueArgs)
+}
+
+// writeRows inserts messages by statements of up to a chunk of them.
+func (b *Box) writeRows(ctx context.Context, tx Tx, into, row string, ready []outbox.Enqueued, argsOf func(*outbox.Enqueued) []any) error {
 	for len(ready) > 0 {
 		n, size := 0, 0
 		for n < len(ready) && n < chunk && (n == 0 || size+ready[n].Size() <= chunkBytes) {
 			size += ready[n].Size()
 			n++
 		}
-		query := b.t.into() + " VALUES "
-		row := ", (?, ?, ?, ?, ?, ?, ?, " + b.t.now + ", ?)"
-		text := make([]byte, 0, len(query)+n*len(row))
-		text = append(append(text, query...), row[2:]...)
-		args := make([]any, 0, 8*n)
+		query := into + " VALUES "
+		text := make([]byte, 0, len(query)+n*(len(row)+2))
+		text = append(text, query...)
+		args := make([]any, 0, 10*n)
 		for i := range ready[:n] {
 			if i > 0 {
-				text = append(text, row...)
+				text = append(text, ", "...)
 			}
-			m := &ready[i]
-			args = append(args, m.Part, m.ID, m.Topic, m.Key, m.ContentType, outbox.EncodeHeaders(m.Headers), payload(m), micros(m.ExpiresAt))
+			text = append(text, row...)
+			args = append(args, argsOf(&ready[i])...)
 		}
-		if _, err := tx.ExecContext(ctx, string(text), args...); err != nil {
+		if _, err := tx.ExecContext(ctx, b.d.Rebind(string(text)), args...); err != nil {
 			return err
 		}
 		ready = ready[n:]
 	}
 	return nil
+}
+
+func dueArgs(m *outbox.Enqueued) []any {
+	return []any{m.Part, m.ID, m.Topic, m.Key, m.ContentType, outbox.EncodeHeaders(m.Headers), payload(m), micros(m.ExpiresAt)}
 }
 
 // payload is never nil, which drivers would write as NULL.

@@ -5,10 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/backstay-go/backstay/internal/sqldialect"
+	"github.com/backstay-go/backstay/outbox"
 )
 
 // Inbox remembers which messages a consumer has handled, in the database of the effects, so that a message delivered again has no second effect. Two
@@ -16,6 +19,17 @@ import (
 type Inbox struct {
 	box      *Box
 	consumer string
+	counts   *inboxCounts // of the consumer, whichever Inbox counts
+}
+
+type inboxCounts struct {
+	handled, duplicates atomic.Int64
+	meter               *outbox.InboxMeter
+}
+
+func (c *inboxCounts) duplicate(ctx context.Context) {
+	c.duplicates.Add(1)
+	c.meter.Duplicate(ctx)
 }
 
 // ErrInboxID is what Once and Handle return for an id that no inbox can hold: empty, longer than 255 bytes, or not printable ASCII.
@@ -26,7 +40,19 @@ func (b *Box) Inbox(consumer string) *Inbox {
 	if !printable(consumer) {
 		panic(fmt.Sprintf("outboxsql: Inbox(%q): want 1 to 255 bytes of printable ASCII", consumer))
 	}
-	return &Inbox{b, consumer}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	counts := b.inbox[consumer]
+	if counts == nil {
+		counts = &inboxCounts{meter: outbox.NewInboxMeter(consumer)}
+		b.inbox[consumer] = counts
+	}
+	return &Inbox{b, consumer, counts}
+}
+
+// Stats returns what this process has counted for the consumer since the box was made: Handle's messages, and the duplicates of Once and Handle.
+func (in *Inbox) Stats() outbox.InboxStats {
+	return outbox.InboxStats{Handled: in.counts.handled.Load(), Duplicates: in.counts.duplicates.Load()}
 }
 
 func printable(s string) bool {
@@ -37,6 +63,14 @@ func printable(s string) bool {
 // commits. It waits for another transaction that is at the same message. On PostgreSQL the transaction should be READ COMMITTED, the default; in
 // a stricter one the loser of two gets a serialization failure and tries again.
 func (in *Inbox) Once(ctx context.Context, tx Tx, id string) (duplicate bool, err error) {
+	duplicate, err = in.once(ctx, tx, id)
+	if duplicate {
+		in.counts.duplicate(ctx)
+	}
+	return duplicate, err
+}
+
+func (in *Inbox) once(ctx context.Context, tx Tx, id string) (duplicate bool, err error) {
 	if err := checkTx(tx); err != nil {
 		return false, err
 	}
@@ -66,12 +100,22 @@ func (in *Inbox) Once(ctx context.Context, tx Tx, id string) (duplicate bool, er
 // [*CommitError], and delivery again settles it.
 func (in *Inbox) Handle(ctx context.Context, db *sql.DB, id string, fn func(tx *sql.Tx) error) error {
 	in.box.bell.use(db)
-	return sqldialect.InTx(ctx, db, in.box.d, func(tx *sql.Tx) error {
-		if duplicate, err := in.Once(ctx, tx, id); err != nil || duplicate {
+	var duplicate bool
+	err := sqldialect.InTx(ctx, db, in.box.d, func(tx *sql.Tx) (err error) {
+		if duplicate, err = in.once(ctx, tx, id); err != nil || duplicate {
 			return err
 		}
 		return fn(tx)
 	})
+	switch {
+	case err != nil:
+	case duplicate:
+		in.counts.duplicate(ctx)
+	default:
+		in.counts.handled.Add(1)
+		in.counts.meter.Handled(ctx)
+	}
+	return err
 }
 
 // purgeChunk is how many notes one statement of Purge looks at.
@@ -81,7 +125,6 @@ const purgeChunk = 1000
 // holds no lock for long. A message that is delivered once more after its note is gone is handled again: keep must exceed the time in
 // which brokers and replays may repeat one; a week is usual.
 func (in *Inbox) Purge(ctx context.Context, db *sql.DB, keep time.Duration) (purged int, err error) {
-	b := in.box
 	from := ""
 	for {
 		last, old, n, err := in.chunk(ctx, db, from, keep)
@@ -89,22 +132,35 @@ func (in *Inbox) Purge(ctx context.Context, db *sql.DB, keep time.Duration) (pur
 			return purged, err
 		}
 		if len(old) > 0 {
-			args := append([]any{in.consumer}, old...)
-			r, err := db.ExecContext(ctx, b.d.Rebind("DELETE FROM "+b.t.inbox+" WHERE consumer = ? AND msg_id IN (?"+strings.Repeat(",?", len(old)-1)+")"), args...)
+			gone, err := in.forget(ctx, db, old)
 			if err != nil {
 				return purged, err
 			}
-			gone, err := r.RowsAffected()
-			if err != nil {
-				return purged, err
-			}
-			purged += int(gone)
+			purged += gone
 		}
 		if n < purgeChunk {
 			return purged, nil
 		}
 		from = last
 	}
+}
+
+// forget deletes notes.
+func (in *Inbox) forget(ctx context.Context, db *sql.DB, ids []any) (int, error) {
+	b := in.box
+	query := b.d.Rebind("DELETE FROM " + b.t.inbox + " WHERE consumer = ? AND msg_id IN (?" + strings.Repeat(",?", len(ids)-1) + ")")
+	args := append([]any{in.consumer}, ids...)
+	if b.d == MySQL { // as in Source.delete: a list may be looked for in all of the table, which waits for the notes of open transactions
+		query = "DELETE i FROM (SELECT CAST(? AS BINARY) AS id" + strings.Repeat(" UNION ALL SELECT CAST(? AS BINARY)", len(ids)-1) +
+			") d STRAIGHT_JOIN " + b.t.inbox + " i FORCE INDEX (PRIMARY) ON i.consumer = ? AND i.msg_id = d.id"
+		args = append(slices.Clip(ids), in.consumer)
+	}
+	r, err := db.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	n, err := r.RowsAffected()
+	return int(n), err
 }
 
 // chunk returns the last of the next notes after from, those that are old, and how many it looked at.

@@ -17,20 +17,32 @@ import (
 // Source is a box in a database as its relays see it. It implements [outbox.Source], [outbox.SourceChecker] and [outbox.Listener], the last for hints
 // within the process. It is safe for concurrent use and serves any number of relays.
 type Source struct {
-	box *Box
-	db  *sql.DB
+	box   *Box
+	db    *sql.DB
+	watch watch
 }
 
 // Source returns the box in db as its relays see it.
 func (b *Box) Source(db *sql.DB) *Source {
 	b.bell.use(db)
-	return &Source{b, db}
+	return &Source{box: b, db: db, watch: watch{turn: make(chan struct{}, 1)}}
 }
+
+// relayConns is how many calls a relay makes at once: one each that reads, settles, tends, and renews the leases, which must not wait for the others.
+const relayConns = 4
 
 // Check implements [outbox.SourceChecker].
 func (s *Source) Check(ctx context.Context) error {
-	if n := s.db.Stats().MaxOpenConnections; n > 0 && n < 3 && s.box.d != SQLite {
-		return fmt.Errorf("%w: the pool has %d, a relay needs 3", outbox.ErrConnections, n)
+	err := s.check(ctx)
+	if sqldialect.Classify(err).Passes() {
+		return outbox.SourceUnavailable(err)
+	}
+	return err
+}
+
+func (s *Source) check(ctx context.Context) error {
+	if n := s.db.Stats().MaxOpenConnections; n > 0 && n < relayConns && s.box.d != SQLite {
+		return fmt.Errorf("%w: the pool has %d, a relay needs %d", outbox.ErrConnections, n, relayConns)
 	}
 	if err := s.box.set().Check(ctx, s.db); err != nil && !s.externallyMigrated(ctx) {
 		return err
@@ -158,8 +170,9 @@ func (s *Source) delete(ctx context.Context, done []outbox.Done) (deleted int, e
 			intArray(parts), intArray(ids)))
 	} else {
 		for part := range slices.Chunk(ids, chunk) {
+			query := s.box.deletion(t.outbox, "id", part, "")
 			if err = s.retry(ctx, func() error {
-				return count(s.db.ExecContext(ctx, "DELETE FROM "+t.outbox+" WHERE id IN ("+ints(part)+")"))
+				return count(s.db.ExecContext(ctx, query))
 			}); err != nil {
 				break
 			}
@@ -170,7 +183,7 @@ func (s *Source) delete(ctx context.Context, done []outbox.Done) (deleted int, e
 	}
 	for _, d := range done {
 		if len(d.Tried) > 0 {
-			if _, err := s.db.ExecContext(ctx, "DELETE FROM "+t.retry+" WHERE part = "+strconv.Itoa(d.Part)+" AND id IN ("+ints(d.Tried)+")"); err != nil {
+			if _, err := s.db.ExecContext(ctx, s.box.deletion(t.retry, "PRIMARY", d.Tried, " AND part = "+strconv.Itoa(d.Part))); err != nil {
 				return deleted, err
 			}
 		}
@@ -191,6 +204,9 @@ func (s *Source) retry(ctx context.Context, f func() error) error {
 // fenced writes attempts and dead letters down, each partition's only while the lease stands.
 func (s *Source) fenced(ctx context.Context, st outbox.Settlement) (fenced []int, err error) {
 	err = sqldialect.InTx(ctx, s.db, s.box.d, func(tx *sql.Tx) error {
+		if err := s.box.mortal(ctx, tx); err != nil {
+			return err
+		}
 		fenced = nil
 		stands := map[outbox.Lease]bool{}
 		check := func(l outbox.Lease) (bool, error) {
@@ -232,7 +248,18 @@ func (s *Source) fenced(ctx context.Context, st outbox.Settlement) (fenced []int
 	return fenced, err
 }
 
-// stands locks a lease's row and reports whether the relay still has it.
+// mortal makes PostgreSQL end the transaction, and its locks with it, when its client says nothing for ten seconds: it may be dead. For the others the
+// servers' own settings have to do.
+func (b *Box) mortal(ctx context.Context, tx *sql.Tx) error {
+	if b.d != Postgres {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, "SELECT set_config('idle_in_transaction_session_timeout', '10000', true)")
+	return err
+}
+
+// stands locks a lease's row against a change of epoch or generation, and reports whether the relay still has it. On PostgreSQL the lock is one that
+// a renewal does not wait for.
 func (s *Source) stands(ctx context.Context, tx *sql.Tx, relay string, l outbox.Lease) (bool, error) {
 	t := &s.box.t
 	where := " WHERE part = ? AND owner = ? AND epoch = ? AND gen = ? AND until_at > " + t.now
@@ -246,7 +273,11 @@ func (s *Source) stands(ctx context.Context, tx *sql.Tx, relay string, l outbox.
 		return n == 1, err
 	}
 	var part int
-	err := tx.QueryRowContext(ctx, s.box.d.Rebind("SELECT part FROM "+t.lease+where+" FOR UPDATE"), args...).Scan(&part)
+	lock := " FOR UPDATE"
+	if s.box.d == Postgres {
+		lock = " FOR KEY SHARE"
+	}
+	err := tx.QueryRowContext(ctx, s.box.d.Rebind("SELECT part FROM "+t.lease+where+lock), args...).Scan(&part)
 	if err == sql.ErrNoRows {
 		return false, nil
 	}
@@ -266,7 +297,7 @@ func (s *Source) try(ctx context.Context, tx *sql.Tx, try outbox.Try) error {
 func (s *Source) park(ctx context.Context, tx *sql.Tx, p outbox.Park) error {
 	t := &s.box.t
 	for ids := range slices.Chunk(p.Seqs, chunk) {
-		where := " WHERE part = " + strconv.Itoa(p.Lease.Part) + " AND id IN (" + ints(ids) + ")"
+		and := " AND part = " + strconv.Itoa(p.Lease.Part)
 		reason, attempts, holds := "?", "?", "?"
 		if s.box.d == Postgres {
 			reason, attempts, holds = "$1::text", "$2::integer", "$3::boolean"
@@ -276,9 +307,9 @@ func (s *Source) park(ctx context.Context, tx *sql.Tx, p outbox.Park) error {
 			args []any
 		}{
 			{"INSERT INTO " + t.dead + " (part, " + columns + ", reason, attempts, holds, parked_at) SELECT part, " + columns + ", " + reason + ", " + attempts + ", " + holds + ", " + t.now +
-				" FROM " + t.outbox + where, []any{plain(p.Reason), p.Attempts, p.Holds}},
-			{"DELETE FROM " + t.outbox + where, nil},
-			{"DELETE FROM " + t.retry + where, nil},
+				" FROM " + t.outbox + " WHERE id IN (" + ints(ids) + ")" + and, []any{plain(p.Reason), p.Attempts, p.Holds}},
+			{s.box.deletion(t.outbox, "PRIMARY", ids, and), nil},
+			{s.box.deletion(t.retry, "PRIMARY", ids, and), nil},
 		} {
 			if _, err := tx.ExecContext(ctx, q.text, q.args...); err != nil {
 				return err

@@ -17,7 +17,8 @@ type tables struct {
 	outbox, lease, relay, retry, dead, scheduled, meta, strict, inbox string
 
 	initMeta, initLease, initStrict, partitions string
-	insert, insertScheduled                     string // of one message
+	insert                                      string // of one message
+	row, scheduledRow                           string // of a message, as VALUES has it
 	now                                         string
 }
 
@@ -45,8 +46,9 @@ func newTables(d Dialect, c Config) tables {
 	t.initLease = d.Rebind(ignore(t.lease+" (part, owner, epoch, gen, until_at)", "(?, '', 0, 0, 0)"))
 	t.initStrict = ignore(t.strict+" (bucket)", "(?)")
 	t.partitions = "SELECT value FROM " + t.meta + " WHERE name = 'partitions'"
-	t.insert = d.Rebind(t.into() + " VALUES (?, ?, ?, ?, ?, ?, ?, " + t.now + ", ?)")
-	t.insertScheduled = d.Rebind(t.intoScheduled() + " VALUES (" + t.due(d, "?", "?") + ", ?, ?, ?, ?, ?, ?, ?, ?)")
+	t.row = "(?, ?, ?, ?, ?, ?, ?, " + t.now + ", ?)"
+	t.insert = d.Rebind(t.into() + " VALUES " + t.row)
+	t.scheduledRow = "(" + t.due(d, "?", "?") + ", ?, ?, ?, ?, ?, ?, ?, ?)"
 	return t
 }
 

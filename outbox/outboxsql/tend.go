@@ -3,6 +3,7 @@ package outboxsql
 import (
 	"context"
 	"database/sql"
+	"strconv"
 	"time"
 
 	"github.com/backstay-go/backstay/internal/sqldialect"
@@ -29,27 +30,44 @@ func (s *Source) Tend(ctx context.Context, limit int, keep time.Duration) (outbo
 	}
 	err := sqldialect.InTx(ctx, s.db, s.box.d, func(tx *sql.Tx) error {
 		got.Due = 0
-		lock := " FOR UPDATE"
-		if s.box.d == SQLite {
-			lock = ""
-			if _, err := tx.ExecContext(ctx, "DELETE FROM "+t.meta+" WHERE name = ''"); err != nil { // the lock to write, first
-				return err
-			}
+		if err := s.box.mortal(ctx, tx); err != nil {
+			return err
 		}
-		ids, err := numbers(ctx, tx, s.box.d.Rebind("SELECT id FROM "+t.scheduled+" WHERE due <= ? ORDER BY due, id LIMIT ?"+lock), now.Int64, limit)
+		ids, err := s.due(ctx, tx, now.Int64, limit)
 		if err != nil || len(ids) == 0 {
 			return err
 		}
 		// The condition on due lets the primary key be used.
-		where := s.box.d.Rebind(" WHERE due <= ? AND id IN (" + ints(ids) + ")")
-		if _, err := tx.ExecContext(ctx, t.into()+" SELECT part, msg_id, topic, msg_key, content_type, headers, payload, "+t.now+", expires_at FROM "+t.scheduled+where+" ORDER BY due, id", now.Int64); err != nil {
+		and := " AND due <= " + strconv.FormatInt(now.Int64, 10)
+		if _, err := tx.ExecContext(ctx, t.into()+" SELECT part, msg_id, topic, msg_key, content_type, headers, payload, "+t.now+", expires_at FROM "+t.scheduled+
+			" WHERE id IN ("+ints(ids)+")"+and+" ORDER BY due, id"); err != nil {
 			return err
 		}
 		got.Due = len(ids)
-		_, err = tx.ExecContext(ctx, "DELETE FROM "+t.scheduled+where, now.Int64)
+		_, err = tx.ExecContext(ctx, s.box.deletion(t.scheduled, "id", ids, and))
 		return err
 	})
 	return got, err
+}
+
+// due locks messages that have come due and returns their numbers.
+func (s *Source) due(ctx context.Context, tx *sql.Tx, now int64, limit int) ([]int64, error) {
+	t := &s.box.t
+	lock := ""
+	switch s.box.d {
+	case Postgres:
+		lock = " FOR UPDATE"
+	case SQLite:
+		if _, err := tx.ExecContext(ctx, "DELETE FROM "+t.meta+" WHERE name = ''"); err != nil { // the lock to write, first
+			return nil, err
+		}
+	}
+	ids, err := numbers(ctx, tx, s.box.d.Rebind("SELECT id FROM "+t.scheduled+" WHERE due <= ? ORDER BY due, id LIMIT ?"+lock), now, limit)
+	if err != nil || len(ids) == 0 || s.box.d != MySQL {
+		return ids, err
+	}
+	// Found first and then locked one by one: a range that locks waits for what open transactions have put into it.
+	return numbers(ctx, tx, "SELECT o.id FROM "+listed(ids)+t.scheduled+" o FORCE INDEX (id) ON o.id = d.n FOR UPDATE")
 }
 
 // purge deletes old dead letters, in chunks, and attempts of messages that are gone.

@@ -42,6 +42,7 @@ var storeRules = []storeRule{
 	{"Read", "Read gives at most limit rows of each span, in order, from the number given on.", testRead},
 	{"Delete", "Settle deletes exactly the numbers given and counts them; a repetition deletes none.", testDelete},
 	{"Lease", "A partition has one owner; a second relay gets its share after the first lets go, with a higher epoch (duty 2).", testLease},
+	{"LateRelease", "What is given back is named with its epoch, so that a late call does not give back what was claimed since.", testLateRelease},
 	{"Expiry", "A lease that is not renewed is another's after its time, by the database's clock.", testExpiry},
 	{"Leave", "A relay that leaves frees its partitions at once and counts no more.", testLeave},
 	{"Fence", "Attempts and dead letters of a relay that has lost its lease are refused and change nothing (duty 2).", testFence},
@@ -49,6 +50,7 @@ var storeRules = []storeRule{
 	{"Replay", "A replay brings a key back whole, with its old numbers, and makes the former generation's writes be refused.", testReplay},
 	{"Discard", "Discarded dead letters are gone and hold nothing back.", testDiscard},
 	{"Scheduled", "A message that is not due is not read; Tend moves it when it is, and says when to look again.", testScheduled},
+	{"Gauges", "A source that tells how full it is counts what waits, what is scheduled and what is dead, and how old the oldest is.", testGauges},
 	{"Bytes", "Payloads, headers, keys and times come back as they were.", testBytes},
 }
 

@@ -111,6 +111,7 @@ func testRefuses(t *testing.T, s Store) {
 		"invalid UTF-8":       {Topic: "t", Key: "\xff"},
 		"long key":            {Topic: "t", Key: string(make([]byte, 300))},
 		"line in a header":    {Topic: "t", Headers: map[string]string{"a": "b\r\nc: d"}},
+		"space ends a header": {Topic: "t", Headers: map[string]string{"a": "b "}},
 		"NUL in a header":     {Topic: "t", Headers: map[string]string{"a": "\x00"}},
 		"space in an id":      {Topic: "t", ID: "a b"},
 		"too large a payload": {Topic: "t", Payload: make([]byte, 2<<20)},
