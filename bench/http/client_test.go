@@ -2,11 +2,13 @@ package http
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -28,11 +30,12 @@ type client struct {
 	wrap func(http.RoundTripper) *http.Client
 }
 
-// clients returns all, the bare one first. The middleware of Backstay and of failsafe-go has the same five policies; go-retryablehttp has
+// clients returns all, the bare one first, then one that has nothing but a deadline of the standard library's. The middleware of Backstay and of failsafe-go has the same five policies; go-retryablehttp has
 // a retry and nothing else.
 func clients() []client {
 	return []client{
 		{"bare", func(rt http.RoundTripper) *http.Client { return &http.Client{Transport: rt} }},
+		{"deadline", func(rt http.RoundTripper) *http.Client { return &http.Client{Transport: deadlines{rt}} }},
 		{"backstay", func(rt http.RoundTripper) *http.Client { return &http.Client{Transport: httpclient.New(rt)} }},
 		{"failsafe", func(rt http.RoundTripper) *http.Client {
 			return &http.Client{Transport: failsafehttp.NewRoundTripper(rt,
@@ -50,6 +53,39 @@ func clients() []client {
 			return c.StandardClient()
 		}},
 	}
+}
+
+// deadlines gives each request a deadline that ends with the body.
+type deadlines struct{ base http.RoundTripper }
+
+func (d deadlines) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithTimeout(req.Context(), 10*time.Second)
+	resp, err := d.base.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	resp.Body = cancelling{resp.Body, cancel}
+	return resp, nil
+}
+
+// cancelling is a body whose end cancels.
+type cancelling struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (c cancelling) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	if err != nil {
+		c.cancel()
+	}
+	return n, err
+}
+
+func (c cancelling) Close() error {
+	c.cancel()
+	return c.ReadCloser.Close()
 }
 
 // transport returns one of its own for each client, so that none profits from the connections of another.
@@ -104,6 +140,45 @@ func BenchmarkHTTPGet(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkHTTPGetPaired compares the clients where a machine is too noisy for one after the other: they take turns of 50 requests, and each reports the median of
+// its turns over that of the bare one. ns/op is the time of a turn of all.
+func BenchmarkHTTPGetPaired(b *testing.B) {
+	const turn = 50
+	url, all := serveKiB(b), clients()
+	var of []*http.Client
+	for _, c := range all {
+		rt := transport()
+		defer rt.CloseIdleConnections()
+		of = append(of, c.wrap(rt))
+	}
+	times := make([][]time.Duration, len(of))
+	for round := 0; b.Loop(); round++ {
+		for i := range of {
+			k := (round + i) % len(of) // nobody is always the first
+			began := time.Now()
+			for range turn {
+				req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, url, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if read(b, of[k], req, 1024) {
+					b.Fatal("got a refusal for calls that come one after the other")
+				}
+			}
+			times[k] = append(times[k], time.Since(began))
+		}
+	}
+	var bare float64
+	for k, t := range times {
+		slices.Sort(t)
+		median := float64(t[len(t)/2])
+		if k == 0 {
+			bare = median
+		}
+		b.ReportMetric(median/bare, all[k].name+"/bare")
 	}
 }
 

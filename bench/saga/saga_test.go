@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/backstay-go/backstay/saga"
@@ -140,6 +141,7 @@ func BenchmarkSagaFourSteps(b *testing.B) {
 	b.Run("in-flight-64", func(b *testing.B) { pgx(b, 64) })
 	b.Run("alone", func(b *testing.B) { pgx(b, 1) })
 	b.Run("commits-alone", func(b *testing.B) { commits(b, 1) })
+	b.Run("alone-in-commits", inCommits)
 	b.Run("memory", func(b *testing.B) {
 		crowd(b, sagamem.New(), "", 64)
 		b.ReportMetric(4*float64(b.N)/b.Elapsed().Seconds(), "steps/s")
@@ -172,6 +174,50 @@ func commits(b *testing.B, writers int) {
 	})
 	b.ReportMetric(rate, "commits/s")
 	cost(b, name, own, server)
+}
+
+// inCommits measures a lone saga in lone commits of one row, of which eight and a saga take turns, so that whatever else the
+// machine does meets both. of-8-commits compares a saga with the eight before it, the line of which is 1. commits/saga
+// divides it by a single commit: several times in a row take more than as many medians, on a machine that is not quiet.
+func inCommits(b *testing.B) {
+	ctx := context.Background()
+	store, name := pgxStore(b)
+	engine := run(b, store)
+	floor, err := pgx.Connect(ctx, dsn(name))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer floor.Close(ctx)
+	if _, err := floor.Exec(ctx, "CREATE TABLE floor (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text)"); err != nil {
+		b.Fatal(err)
+	}
+	var commits, blocks, sagas []time.Duration
+	took := func(into *[]time.Duration, err error, start time.Time) {
+		if err != nil {
+			b.Fatal(err)
+		}
+		*into = append(*into, time.Since(start))
+	}
+	for b.Loop() {
+		block := time.Now()
+		for range 8 {
+			start := time.Now()
+			_, err := floor.Exec(ctx, "INSERT INTO floor (v) VALUES ($1)", "one step")
+			took(&commits, err, start)
+		}
+		took(&blocks, nil, block)
+		start := time.Now()
+		took(&sagas, one(engine, strconv.FormatInt(serial.Add(1), 10)), start)
+	}
+	slices.Sort(commits)
+	slices.Sort(blocks)
+	slices.Sort(sagas)
+	b.ReportMetric(sagas[len(sagas)/2].Seconds()/blocks[len(blocks)/2].Seconds(), "of-8-commits")
+	b.ReportMetric(float64(blocks[len(blocks)/2].Microseconds())/1000, "8-commits-p50-ms")
+	c, s := commits[len(commits)/2], sagas[len(sagas)/2]
+	b.ReportMetric(float64(c.Microseconds())/1000, "commit-p50-ms")
+	b.ReportMetric(float64(s.Microseconds())/1000, "saga-p50-ms")
+	b.ReportMetric(s.Seconds()/c.Seconds(), "commits/saga")
 }
 
 func pgxStore(b *testing.B) (saga.Store, string) {

@@ -47,7 +47,8 @@ type services struct {
 	stop  []func()
 }
 
-func serve(layers int, client func(http.RoundTripper) *http.Client) *services {
+// relay makes the services tell by httpclient.Relay that a call below them failed.
+func serve(layers int, relay bool, client func(http.RoundTripper) *http.Client) *services {
 	s := &services{}
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		s.hits++
@@ -69,7 +70,18 @@ func serve(layers int, client func(http.RoundTripper) *http.Client) *services {
 			<-served
 		})
 		handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.WriteHeader(get(r.Context(), below))
+			if !relay {
+				w.WriteHeader(get(r.Context(), below))
+				return
+			}
+			req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, "http://next.test/", nil)
+			if err != nil {
+				panic(err)
+			}
+			resp, err := below.Do(req)
+			if !httpclient.Relay(w, resp, err) {
+				_ = resp.Body.Close()
+			}
 		})
 	}
 	return s
@@ -116,15 +128,21 @@ func TestLayeredRetries(t *testing.T) {
 			})
 			tab.atMost(fmt.Sprintf("one call, layers %d: Backstay, one process", layers), number(power), float64(ours), 3)
 
-			s := serve(layers, func(rt http.RoundTripper) *http.Client { return &http.Client{Transport: httpclient.New(rt)} })
+			plain := func(rt http.RoundTripper) *http.Client { return &http.Client{Transport: httpclient.New(rt)} }
+			s := serve(layers, false, plain)
 			get(t.Context(), s.front)
 			s.close()
 			tab.atMost(fmt.Sprintf("one call, layers %d: Backstay, a process for each", layers), number(power), float64(s.hits), float64(1+2*layers))
+
+			s = serve(layers, true, plain)
+			get(t.Context(), s.front)
+			s.close()
+			tab.atMost(fmt.Sprintf("one call, layers %d: Backstay, a process for each, whose handlers relay", layers), number(power), float64(s.hits), 3)
 		}
 
 		const calls = 1000
 		last := func(rt http.RoundTripper) *http.Client { return &http.Client{Transport: httpclient.New(rt)} }
-		s := serve(5, last)
+		s := serve(5, false, last)
 		for range calls {
 			get(t.Context(), s.front)
 			time.Sleep(10 * time.Millisecond)
@@ -133,7 +151,7 @@ func TestLayeredRetries(t *testing.T) {
 		tab.atMost("1,000 calls at 100/s, 5 processes, Backstay: calls of the leaf for each", "243", float64(s.hits)/calls, 1)
 
 		// Without breakers the budgets stand alone: each layer may add a tenth to what it is asked for, and its start once.
-		s = serve(5, func(rt http.RoundTripper) *http.Client {
+		s = serve(5, false, func(rt http.RoundTripper) *http.Client {
 			return &http.Client{Transport: httpclient.New(rt, retry.New(retry.Config{Budget: budget.New(budget.Config{})}))}
 		})
 		for range calls {

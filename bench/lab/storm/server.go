@@ -1,10 +1,11 @@
-package lab
+package storm
 
 import (
 	"context"
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -14,14 +15,10 @@ import (
 // client has gone, as a handler that runs does not. Everybody who calls it gives up after the same attempt timeout, so that only
 // the policies in front of it differ.
 type Server struct {
-	jobs    chan chan struct{}
-	work    time.Duration
-	attempt time.Duration
-	start   time.Time
-	stall   [2]time.Duration // from when to when, since start, nobody works
-	slow    float64          // while it stalls a job takes this many times as long; 0: until the end of the stall
-	refuse  bool             // answers 503 after work, always
-	workers sync.WaitGroup
+	Scenario
+	replicas []chan chan struct{}
+	start    time.Time
+	workers  sync.WaitGroup
 }
 
 // errAttempt is the attempt timeout, as a transport reports it.
@@ -37,41 +34,57 @@ var errBusy = errors.New("503")
 
 // start starts the server of a scenario. Call stop when nobody calls it any more.
 func (s Scenario) start() *Server {
-	srv := &Server{jobs: make(chan chan struct{}, s.Queue), work: s.Work, attempt: s.Attempt, start: time.Now(), stall: s.Stall, slow: s.Slow, refuse: s.Refuse}
-	for range s.Workers {
-		srv.workers.Go(func() {
-			for done := range srv.jobs {
-				time.Sleep(srv.work)
-				if now := time.Since(srv.start); now < srv.stall[0] || now >= srv.stall[1] {
-					// works
-				} else if srv.slow > 1 {
-					time.Sleep(time.Duration(float64(srv.work) * (srv.slow - 1)))
-				} else {
-					time.Sleep(srv.stall[1] - now)
+	srv := &Server{Scenario: s, start: time.Now()}
+	for range max(s.Replicas, 1) {
+		jobs := make(chan chan struct{}, s.Queue)
+		srv.replicas = append(srv.replicas, jobs)
+		for range s.Workers {
+			srv.workers.Go(func() {
+				for done := range jobs {
+					time.Sleep(s.Work)
+					srv.fault()
+					close(done)
 				}
-				close(done)
-			}
-		})
+			})
+		}
 	}
 	return srv
 }
 
+func (s *Server) faulty() bool {
+	now := time.Since(s.start)
+	return now >= s.Fault[0] && now < s.Fault[1]
+}
+
+// fault is what a fault adds to a job.
+func (s *Server) fault() {
+	switch {
+	case !s.faulty() || s.Replicas > 0:
+	case s.Slow > 1:
+		time.Sleep(time.Duration(float64(s.Work) * (s.Slow - 1)))
+	default:
+		time.Sleep(s.Fault[1] - time.Since(s.start))
+	}
+}
+
 func (s *Server) stop() {
-	close(s.jobs)
+	for _, jobs := range s.replicas {
+		close(jobs)
+	}
 	s.workers.Wait()
 }
 
-// call makes one attempt: nil, errBusy, errAttempt, or why ctx ended.
-func (s *Server) call(ctx context.Context) error {
-	timer := time.NewTimer(s.attempt)
-	defer timer.Stop()
-	if s.refuse {
-		time.Sleep(s.work)
+// call makes one attempt at one replica.
+func (s *Server) call(ctx context.Context, replica int) error {
+	if s.Refuse || 2*replica < s.Replicas && s.faulty() {
+		time.Sleep(min(s.Work, time.Millisecond))
 		return errBusy
 	}
+	timer := time.NewTimer(s.Attempt)
+	defer timer.Stop()
 	done := make(chan struct{})
 	select {
-	case s.jobs <- done:
+	case s.replicas[replica] <- done:
 	default:
 		return errBusy
 	}
@@ -85,16 +98,17 @@ func (s *Server) call(ctx context.Context) error {
 	}
 }
 
-// transport is the server as an http.RoundTripper that counts attempts.
-type transport struct {
-	server *Server
-	count  func()
-}
+// transport is a target as an http.RoundTripper. Its hosts are http://0.test, http://1.test, …
+type transport struct{ target Target }
 
 func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	t.count()
+	name, _, _ := strings.Cut(req.URL.Host, ".")
+	host, err := strconv.Atoi(name)
+	if err != nil {
+		return nil, err
+	}
 	status := http.StatusOK
-	switch err := t.server.call(req.Context()); err {
+	switch err := t.target(req.Context(), host); err {
 	case nil:
 	case errBusy:
 		status = http.StatusServiceUnavailable

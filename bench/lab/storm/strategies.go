@@ -1,8 +1,9 @@
-package lab
+package storm
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
@@ -20,13 +21,13 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/emptypb"
 
-	"github.com/backstay-go/backstay"
 	"github.com/backstay-go/backstay/httpclient"
+	"github.com/backstay-go/backstay/retry"
 )
 
 // get makes one request and reports whether it was answered 200.
-func get(ctx context.Context, client *http.Client) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://leaf.test/", nil)
+func get(ctx context.Context, client *http.Client, host int) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%d.test/", host), nil)
 	if err != nil {
 		panic(err)
 	}
@@ -40,9 +41,9 @@ func get(ctx context.Context, client *http.Client) bool {
 
 // over is a strategy that wraps the transport.
 func over(name string, wrap func(http.RoundTripper) *http.Client) Strategy {
-	return Strategy{Name: name, New: func(s *Server, count func(), _ uint64) (Call, func()) {
-		client := wrap(transport{s, count})
-		return func(ctx context.Context) bool { return get(ctx, client) }, nil
+	return Strategy{Name: name, New: func(target Target, _ int) (Call, func()) {
+		client := wrap(transport{target})
+		return func(ctx context.Context, host int) bool { return get(ctx, client, host) }, nil
 	}}
 }
 
@@ -56,10 +57,10 @@ func Backstay() Strategy {
 	return over("backstay", func(rt http.RoundTripper) *http.Client { return &http.Client{Transport: httpclient.New(rt)} })
 }
 
-// BackstayWith is httpclient.New with other parts.
-func BackstayWith(name string, parts func() []backstay.Policy) Strategy {
-	return over(name, func(rt http.RoundTripper) *http.Client {
-		return &http.Client{Transport: httpclient.New(rt, parts()...)}
+// Resends is the client of "Metastable Failures in the Wild": up to four times more, at once, whatever happens.
+func Resends() Strategy {
+	return over("4 resends at once", func(rt http.RoundTripper) *http.Client {
+		return &http.Client{Transport: httpclient.New(rt, retry.New(retry.Config{Attempts: 5, Delay: -1, Jitter: retry.None}))}
 	})
 }
 
@@ -99,11 +100,11 @@ func Retryable() Strategy {
 
 // Backoff is cenkalti/backoff alone, as it comes: a loop, no policy, bounded by 15 minutes.
 func Backoff() Strategy {
-	return Strategy{Name: "backoff v5 alone", New: func(s *Server, count func(), _ uint64) (Call, func()) {
-		client := &http.Client{Transport: transport{s, count}}
-		return func(ctx context.Context) bool {
+	return Strategy{Name: "backoff v5 alone", New: func(target Target, _ int) (Call, func()) {
+		client := &http.Client{Transport: transport{target}}
+		return func(ctx context.Context, host int) bool {
 			ok, err := backoff.Retry(ctx, func() (bool, error) {
-				if !get(ctx, client) {
+				if !get(ctx, client, host) {
 					return false, errBusy
 				}
 				return true, nil
@@ -122,20 +123,27 @@ func GRPC(throttled bool) Strategy {
 	}
 	config := `{` + throttle + `"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s", "maxBackoff": "1s",
 		"backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
-	return Strategy{Name: name, New: func(s *Server, count func(), _ uint64) (Call, func()) {
-		return dial(s, count, config)
+	return Strategy{Name: name, New: func(target Target, hosts int) (Call, func()) {
+		calls, stops := make([]func(context.Context) bool, hosts), make([]func(), hosts)
+		for host := range hosts {
+			calls[host], stops[host] = dial(func(ctx context.Context) error { return target(ctx, host) }, config)
+		}
+		return func(ctx context.Context, host int) bool { return calls[host](ctx) }, func() {
+			for _, stop := range stops {
+				stop()
+			}
+		}
 	}}
 }
 
-// dial connects a real gRPC client to a real gRPC server in front of s.
-func dial(s *Server, count func(), config string) (Call, func()) {
+// dial connects a real gRPC client to a real gRPC server in front of the target.
+func dial(target func(context.Context) error, config string) (func(context.Context) bool, func()) {
 	lis := bufconn.Listen(1 << 20)
 	srv := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
-		count()
 		if err := stream.RecvMsg(&emptypb.Empty{}); err != nil {
 			return err
 		}
-		switch err := s.call(context.WithoutCancel(stream.Context())); {
+		switch err := target(stream.Context()); {
 		case err == nil:
 			return stream.SendMsg(&emptypb.Empty{})
 		case errors.Is(err, errBusy), errors.Is(err, errAttempt):
