@@ -60,6 +60,9 @@ func (c Class) String() string {
 // and nothing of this one was committed.
 func (c Class) Retry() bool { return c == Serialization || c == Deadlock || c == Busy }
 
+// Passes reports whether the same statement may succeed later, whatever became of this one.
+func (c Class) Passes() bool { return c.Retry() || c == ConnLost }
+
 // Classify returns the class of err. It looks, in this order, at
 //
 //   - SQLState() string, which pgx's *pgconn.PgError and lib/pq's *pq.Error
