@@ -144,9 +144,11 @@ func TestRelayStart(t *testing.T) {
 		if d == outboxsql.SQLite {
 			return
 		}
-		db.SetMaxOpenConns(1)
-		if err := outbox.NewRelay(box.Source(db), &outboxtest.Recorder{}, outbox.RelayConfig{}).Run(t.Context()); !errors.Is(err, outbox.ErrConnections) {
-			t.Errorf("a pool of one connection: got %v, want ErrConnections", err)
+		for n := 1; n <= 3; n++ {
+			db.SetMaxOpenConns(n)
+			if err := outbox.NewRelay(box.Source(db), &outboxtest.Recorder{}, outbox.RelayConfig{}).Run(t.Context()); !errors.Is(err, outbox.ErrConnections) {
+				t.Errorf("a pool of %d: got %v, want ErrConnections", n, err)
+			}
 		}
 	})
 }
@@ -239,12 +241,21 @@ func TestOpenTransactionsElsewhere(t *testing.T) {
 	}
 	rec := &outboxtest.Recorder{}
 	run(t, box.Source(pool), rec, outbox.RelayConfig{Lag: 100 * time.Millisecond, Sweep: 500 * time.Millisecond})
+	var took []time.Duration
 	for i := range 50 {
 		if err := box.InTx(t.Context(), pool, func(tx pgx.Tx) error {
 			return box.Enqueue(t.Context(), tx, outbox.Message{Topic: "t", Key: fmt.Sprint("k", i)})
 		}); err != nil {
 			t.Fatal(err)
 		}
+		committed := time.Now()
+		wait(t, rec, i+1)
+		took = append(took, time.Since(committed))
+	}
+	slices.Sort(took)
+	t.Logf("commit to publisher: half within %v, all within %v", took[25], took[49])
+	if took[25] > 100*time.Millisecond {
+		t.Errorf("commit to publisher: got half within %v, want within 100ms", took[25])
 	}
 	wait(t, rec, 50)
 	if err := late.Commit(t.Context()); err != nil {
@@ -325,31 +336,5 @@ func TestReadBehindDeadRows(t *testing.T) {
 	t.Logf("500 rows from behind 50,000 dead ones: %d buffers; through them: %d", behind, before)
 	if behind == 0 || behind >= 100 {
 		t.Errorf("from behind the dead rows: got %d buffers, want 1 to 99", behind)
-	}
-}
-
-// Nothing in an enqueue forbids two-phase commit: NOTIFY in the transaction would.
-func TestPrepareTransaction(t *testing.T) {
-	box, db := open(t, outboxsql.Postgres)
-	var most int
-	if err := db.QueryRow("SELECT current_setting('max_prepared_transactions')::int").Scan(&most); err != nil {
-		t.Fatal(err)
-	}
-	if most == 0 {
-		t.Skip("skipped: the server has max_prepared_transactions = 0")
-	}
-	tx, err := db.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tx.Rollback()
-	if err := box.Enqueue(t.Context(), tx, outbox.Message{Topic: "t"}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tx.Exec("PREPARE TRANSACTION 'outbox-test'"); err != nil {
-		t.Fatalf("PREPARE TRANSACTION: %v", err)
-	}
-	if _, err := db.Exec("ROLLBACK PREPARED 'outbox-test'"); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -2,12 +2,15 @@ package outbox_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,16 +28,19 @@ type killBroker struct {
 	ln    net.Listener
 	conns map[net.Conn]bool
 	log   []arrival
-	round int
 	gate  chan struct{} // closed: open; else taking waits
 	lose  atomic.Int32  // answers to withhold, each by cutting its connection
 }
 
 type arrival struct {
-	Key   string
-	N     int
-	round int
+	Key     string
+	N       int
+	Created int64 // microseconds, by the database's clock
+	at      int64 // as Created, by ours, which on one machine is the same
 }
+
+// name is what tells messages apart.
+func (a arrival) name() string { return fmt.Sprint(a.Key, " ", a.N) }
 
 func newKillBroker(t *testing.T) *killBroker {
 	b := &killBroker{conns: map[net.Conn]bool{}, gate: make(chan struct{})}
@@ -111,7 +117,7 @@ func (b *killBroker) serve(c net.Conn) {
 		<-gate
 		b.mu.Lock()
 		for _, a := range batch {
-			a.round = b.round
+			a.at = time.Now().UnixMicro()
 			b.log = append(b.log, a)
 		}
 		b.mu.Unlock()
@@ -124,7 +130,8 @@ func (b *killBroker) serve(c net.Conn) {
 	}
 }
 
-// killPublisher is the client: a few connections, one batch at a time on each, a deadline on all.
+// killPublisher is the client: a few connections, one batch at a time on each, a deadline on all. Of each message whose outcome it could not
+// learn it writes a line to stdout, before it says so to the relay.
 type killPublisher struct {
 	addr string
 	idle chan net.Conn
@@ -136,10 +143,19 @@ func newKillPublisher(addr string) *killPublisher {
 
 func (p *killPublisher) Publish(ctx context.Context, batch []*outbox.Message, result []error) {
 	err := p.send(ctx, batch)
+	if errors.Is(err, outbox.ErrUnknownOutcome) {
+		var lines strings.Builder
+		for _, m := range batch {
+			fmt.Fprintf(&lines, "%s%s %s\n", unknownLine, m.Key, m.Payload)
+		}
+		io.WriteString(os.Stdout, lines.String())
+	}
 	for i := range result {
 		result[i] = err
 	}
 }
+
+const unknownLine = "unknown outcome: "
 
 func (p *killPublisher) send(ctx context.Context, batch []*outbox.Message) error {
 	var c net.Conn
@@ -154,7 +170,7 @@ func (p *killPublisher) send(ctx context.Context, batch []*outbox.Message) error
 	}
 	out := make([]arrival, len(batch))
 	for i, m := range batch {
-		out[i].Key = m.Key
+		out[i].Key, out[i].Created = m.Key, m.Created.UnixMicro()
 		if _, err := fmt.Sscan(string(m.Payload), &out[i].N); err != nil {
 			return outbox.Permanent(err)
 		}
@@ -188,6 +204,8 @@ func (p *killPublisher) send(ctx context.Context, batch []*outbox.Message) error
 type killProxy struct {
 	addr, to string
 	refuse   atomic.Bool
+	stallAt  string // when this comes from a client, it is handed on and nothing after it, on any connection; "": never
+	stalled  chan struct{}
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
@@ -198,7 +216,7 @@ func newKillProxy(t *testing.T, to string) *killProxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &killProxy{addr: ln.Addr().String(), to: to, conns: map[net.Conn]bool{}}
+	p := &killProxy{addr: ln.Addr().String(), to: to, conns: map[net.Conn]bool{}, stalled: make(chan struct{})}
 	t.Cleanup(func() { ln.Close(); p.cut() })
 	go func() {
 		for {
@@ -231,13 +249,41 @@ func (p *killProxy) serve(c net.Conn) {
 		to.Close()
 		from.Close()
 	}
-	both.Go(func() { pipe(s, c) })
+	both.Go(func() { pipe(stalling{s, p}, c) })
 	both.Go(func() { pipe(c, s) })
 	both.Wait()
 	p.mu.Lock()
 	delete(p.conns, c)
 	delete(p.conns, s)
 	p.mu.Unlock()
+}
+
+// stalling is a connection to a server whose client's machine dies without a word at the proxy's stallAt.
+type stalling struct {
+	net.Conn
+	p *killProxy
+}
+
+func (s stalling) Write(b []byte) (int, error) {
+	if s.p.stallAt == "" {
+		return s.Conn.Write(b)
+	}
+	select {
+	case <-s.p.stalled:
+		return len(b), nil
+	default:
+	}
+	n, err := s.Conn.Write(b)
+	if bytes.Contains(b, []byte(s.p.stallAt)) {
+		s.p.mu.Lock()
+		defer s.p.mu.Unlock()
+		select {
+		case <-s.p.stalled:
+		default:
+			close(s.p.stalled)
+		}
+	}
+	return n, err
 }
 
 func (p *killProxy) cut() {

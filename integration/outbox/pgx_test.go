@@ -19,7 +19,13 @@ import (
 // openPgx makes an outbox in a new database. params are added to the pool's connection string.
 func openPgx(t *testing.T, params string, cfg ...outboxsql.Config) (*outboxpgx.Box, *pgxpool.Pool) {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), sagadb.DSN(t, outboxsql.Postgres)+"&pool_max_conns=10"+params)
+	return openPgxAt(t, sagadb.DSN(t, outboxsql.Postgres)+params, cfg...)
+}
+
+// openPgxAt makes an outbox in the database that dsn names.
+func openPgxAt(t *testing.T, dsn string, cfg ...outboxsql.Config) (*outboxpgx.Box, *pgxpool.Pool) {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), dsn+"&pool_max_conns=10")
 	if err != nil {
 		t.Fatal(err)
 	}

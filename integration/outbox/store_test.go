@@ -3,12 +3,17 @@ package outbox_test
 import (
 	"context"
 	"database/sql"
+	"fmt"
+	"slices"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/backstay-go/backstay/integration/saga/sagadb"
 	"github.com/backstay-go/backstay/outbox"
 	"github.com/backstay-go/backstay/outbox/outboxsql"
 	"github.com/backstay-go/backstay/outbox/outboxtest"
+	"github.com/jackc/pgx/v5"
 )
 
 // open makes an outbox in a new database.
@@ -77,5 +82,66 @@ func TestStoreNames(t *testing.T) {
 			t.Cleanup(box.Close)
 			return store(box, db, d)
 		})
+	})
+}
+
+// counted is a transaction that counts its statements.
+type counted struct {
+	*sql.Tx
+	n int
+}
+
+func (c *counted) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	c.n++
+	return c.Tx.ExecContext(ctx, query, args...)
+}
+
+// Scheduled messages are written by a statement for each thousand, and come due in the order of the call.
+func TestManyScheduled(t *testing.T) {
+	const count = 2500
+	batch := make([]outbox.Message, count)
+	for i := range batch {
+		batch[i] = outbox.Message{ID: fmt.Sprint(i), Topic: "t", Key: "k", Delay: time.Microsecond}
+		if i%2 == 1 {
+			batch[i].Key = "l"
+		}
+	}
+	order := func(t *testing.T, source outbox.Source) {
+		t.Helper()
+		rec := &outboxtest.Recorder{}
+		run(t, source, rec, outbox.RelayConfig{})
+		wait(t, rec, count)
+		got := map[string][]int{}
+		for _, m := range rec.Messages() {
+			n, err := strconv.Atoi(m.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[m.Key] = append(got[m.Key], n)
+		}
+		if len(got["k"]) != count/2 || len(got["l"]) != count/2 || !slices.IsSorted(got["k"]) || !slices.IsSorted(got["l"]) {
+			t.Errorf("got %d and %d messages of two keys, want %d each, in the order of the call", len(got["k"]), len(got["l"]), count/2)
+		}
+	}
+	sagadb.Each(t, func(t *testing.T, d outboxsql.Dialect) {
+		box, db := open(t, d)
+		if err := box.InTx(t.Context(), db, func(tx *sql.Tx) error {
+			c := &counted{Tx: tx}
+			err := box.Enqueue(t.Context(), c, batch...)
+			if c.n > 4 { // SQLite takes its lock first
+				t.Errorf("%d statements, want one for each thousand", c.n)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		order(t, box.Source(db))
+	})
+	t.Run("pgx", func(t *testing.T) {
+		box, pool := openPgx(t, "")
+		if err := box.InTx(t.Context(), pool, func(tx pgx.Tx) error { return box.Enqueue(t.Context(), tx, batch...) }); err != nil {
+			t.Fatal(err)
+		}
+		order(t, box.Source(pool))
 	})
 }

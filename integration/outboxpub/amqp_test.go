@@ -114,7 +114,7 @@ func TestAMQPUnroutable(t *testing.T) {
 	queue := newQueue(t, ch, nil)
 	p := amqppub.New(amqppub.Config{URL: rabbitURL(rabbitAddr)})
 	defer p.Close()
-	for range 20 { // so that a confirm has many chances to be read before its return
+	for range 60 { // so that a confirm has many chances to be read before its return
 		var batch []*outbox.Message
 		for i := range 200 {
 			topic := queue

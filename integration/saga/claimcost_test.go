@@ -2,6 +2,7 @@ package saga_test
 
 import (
 	"database/sql"
+	"errors"
 	"flag"
 	"fmt"
 	"slices"
@@ -105,4 +106,63 @@ SELECT $1 || g, 'd', 1, g % 10, 1, $2::bigint, 1, $3, '', 0, 0, 0 FROM generate_
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// To say that all live instances can be claimed, which health asks again and again, hardly any of them is read.
+func TestUnclaimableCost(t *testing.T) {
+	d := sqldialect.Postgres
+	dsn := sagadb.DSN(t, d)
+	watch := sagadb.Pool(t, d, dsn)
+	watch.SetMaxOpenConns(1)
+	list := func(want ...string) (read int64) {
+		t.Helper()
+		const reads = "SELECT SUM(idx_tup_read) + (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'saga_run') FROM pg_stat_user_indexes WHERE relname = 'saga_run'"
+		var before, after int64
+		stats(t, watch)
+		if err := watch.QueryRow(reads).Scan(&before); err != nil {
+			t.Fatal(err)
+		}
+		db, err := sagadb.Connect(d, dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := sagasql.New(db, d).List(t.Context(), saga.Filter{Except: []saga.Ref{{Def: "d", Ver: 1}, {Def: "plain", Ver: 3}}, Limit: 10})
+		var ids []string
+		for _, in := range found {
+			ids = append(ids, in.ID)
+		}
+		if err = errors.Join(err, db.Close()); err != nil || !slices.Equal(ids, want) {
+			t.Errorf("got %v, %v, want %v", ids, err, want)
+		}
+		stats(t, watch)
+		if err := watch.QueryRow(reads).Scan(&after); err != nil {
+			t.Fatal(err)
+		}
+		return after - before
+	}
+	func() {
+		db, err := sagadb.Connect(d, dsn)
+		if err == nil {
+			err = sagasql.Migrate(t.Context(), db, d)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		fill(t, db, "sleeping-", 20_000, "waiting", "4000000000000000")
+		fill(t, db, "parked-", 20_000, "parked-fwd", "9223372036854775807")
+		if _, err := db.Exec("VACUUM ANALYZE"); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	if n := list(); n > 100 {
+		t.Errorf("read %d rows of 40,000, want a few", n)
+	}
+	if _, err := watch.Exec("UPDATE saga_run SET def = 'e', ver = 2 WHERE id = 'parked-7'"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := watch.Exec("UPDATE saga_run SET ver = 2, owner = 'gone' WHERE id = 'sleeping-7'"); err != nil {
+		t.Fatal(err)
+	}
+	list("parked-7", "sleeping-7")
 }

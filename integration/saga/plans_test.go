@@ -135,7 +135,7 @@ func TestNoSequentialScans(t *testing.T) {
 		store := sagasql.New(db, d)
 		defer store.Close()
 		def := plain(t)
-		e := saga.New(store, saga.Register(def), saga.Config{Lease: 300 * time.Millisecond, Poll: 20 * time.Millisecond})
+		e := saga.New(store, saga.Register(def), saga.Config{Lease: 10 * time.Second, Poll: 20 * time.Millisecond})
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- e.Run(ctx) }()

@@ -26,6 +26,7 @@ type fullStore interface {
 	saga.Keeper
 	saga.Transactor
 	saga.Locker
+	saga.Hinter
 }
 
 // opened is a store on a database of its own, with a second way in as another

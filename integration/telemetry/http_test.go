@@ -124,7 +124,7 @@ func TestNoSpan(t *testing.T) {
 	if _, logical := byKind(spansOf(t, nil, httpclient.NoSpans())); len(logical) != 0 {
 		t.Errorf("switched off: got %d logical spans, want none", len(logical))
 	}
-	if ctx, s := telemetry.StartHTTP(context.Background(), "GET", nil); s != nil || ctx != context.Background() {
+	if ctx, s := new(telemetry.Spans).StartHTTP(context.Background(), "GET", nil); s != nil || ctx != context.Background() {
 		t.Error("a span was started without a caller's")
 	}
 }
