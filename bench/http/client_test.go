@@ -121,6 +121,40 @@ func serveKiB(b *testing.B) string {
 	return s.URL
 }
 
+// get makes a request to what serveKiB serves.
+func get(b *testing.B, c *http.Client, url string) {
+	req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if read(b, c, req, 1024) {
+		b.Fatal("got a refusal for calls that come one after the other")
+	}
+}
+
+// swallowMB reads 1 MiB, which is its second result, and answers nothing.
+func swallowMB(b *testing.B) (string, []byte) {
+	body := bytes.Repeat([]byte("x"), 1<<20)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n, err := io.Copy(io.Discard, r.Body); err != nil || n != int64(len(body)) {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	}))
+	b.Cleanup(s.Close)
+	return s.URL, body
+}
+
+// post makes a request to what swallowMB serves, with a body that can be replayed (GetBody).
+func post(b *testing.B, c *http.Client, url string, body []byte) {
+	req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if read(b, c, req, 0) {
+		b.Fatal("got a refusal for calls that come one after the other")
+	}
+}
+
 // BenchmarkHTTPGet is a GET after the other, with an answer of 1 KiB.
 func BenchmarkHTTPGet(b *testing.B) {
 	url := serveKiB(b)
@@ -131,23 +165,28 @@ func BenchmarkHTTPGet(b *testing.B) {
 			cl := c.wrap(rt)
 			b.ReportAllocs()
 			for b.Loop() {
-				req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, url, nil)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if read(b, cl, req, 1024) {
-					b.Fatal("got a refusal for calls that come one after the other")
-				}
+				get(b, cl, url)
 			}
 		})
 	}
 }
 
-// BenchmarkHTTPGetPaired compares the clients where a machine is too noisy for one after the other: they take turns of 50 requests, and each reports the median of
-// its turns over that of the bare one. ns/op is the time of a turn of all.
+// BenchmarkHTTPGetPaired is BenchmarkHTTPGet with turns of 50 requests.
 func BenchmarkHTTPGetPaired(b *testing.B) {
-	const turn = 50
-	url, all := serveKiB(b), clients()
+	url := serveKiB(b)
+	takeTurns(b, 50, func(c *http.Client) { get(b, c, url) })
+}
+
+// BenchmarkHTTPPost1MBPaired is BenchmarkHTTPPost1MB with turns of 5 requests.
+func BenchmarkHTTPPost1MBPaired(b *testing.B) {
+	url, body := swallowMB(b)
+	takeTurns(b, 5, func(c *http.Client) { post(b, c, url, body) })
+}
+
+// takeTurns compares the clients where a machine is too noisy for one after the other: they take turns of some requests each, and each reports the median of
+// its turns over that of the bare one. ns/op is the time of a turn of all.
+func takeTurns(b *testing.B, requests int, send func(*http.Client)) {
+	all := clients()
 	var of []*http.Client
 	for _, c := range all {
 		rt := transport()
@@ -159,14 +198,8 @@ func BenchmarkHTTPGetPaired(b *testing.B) {
 		for i := range of {
 			k := (round + i) % len(of) // nobody is always the first
 			began := time.Now()
-			for range turn {
-				req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, url, nil)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if read(b, of[k], req, 1024) {
-					b.Fatal("got a refusal for calls that come one after the other")
-				}
+			for range requests {
+				send(of[k])
 			}
 			times[k] = append(times[k], time.Since(began))
 		}
@@ -212,15 +245,9 @@ func BenchmarkHTTPGetParallel(b *testing.B) {
 	}
 }
 
-// BenchmarkHTTPPost1MB is a POST of 1 MiB whose body can be replayed (GetBody), to a server that reads it and answers nothing.
+// BenchmarkHTTPPost1MB is a POST of 1 MiB after the other.
 func BenchmarkHTTPPost1MB(b *testing.B) {
-	body := bytes.Repeat([]byte("x"), 1<<20)
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if n, err := io.Copy(io.Discard, r.Body); err != nil || n != int64(len(body)) {
-			w.WriteHeader(http.StatusBadRequest)
-		}
-	}))
-	b.Cleanup(s.Close)
+	url, body := swallowMB(b)
 	for _, c := range clients() {
 		b.Run(c.name, func(b *testing.B) {
 			rt := transport()
@@ -229,13 +256,7 @@ func BenchmarkHTTPPost1MB(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
-				req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, s.URL, bytes.NewReader(body))
-				if err != nil {
-					b.Fatal(err)
-				}
-				if read(b, cl, req, 0) {
-					b.Fatal("got a refusal for calls that come one after the other")
-				}
+				post(b, cl, url, body)
 			}
 		})
 	}
