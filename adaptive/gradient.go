@@ -1,6 +1,7 @@
 package adaptive
 
 import (
+	"cmp"
 	"math"
 	"math/bits"
 	"time"
@@ -35,8 +36,9 @@ type gradient struct {
 
 	fast, slow float64 // response time over the last 16 and 64 samples or so; log2 ns
 	base       float64 // response time without a queue; log2 ns
+	floor      float64 // the lowest base since one was measured for being in doubt
 	baseAt     time.Duration
-	known      bool // fast, slow and base are set
+	known      bool // fast, slow, base and floor are set
 
 	drops   float64       // share of drops among the last sixteen endings or so
 	counted int           // samples of this window that are in drops
@@ -50,6 +52,7 @@ type gradient struct {
 	dip      dipPhase
 	depth    int     // halvings in this dip
 	before   float64 // fast when it began
+	flown    float64 // calls in flight when it began, if the limit was not reached; else 0
 	measured float64 // mean of the samples of a dip so far
 	samples  float64
 	looks    int
@@ -65,12 +68,20 @@ const (
 
 // current returns the limit to act on.
 func (g *gradient) current() int {
-	l := g.limit
 	if g.dip != noDip {
-		l = max(g.min, l/float64(int(1)<<g.depth))
+		return int(g.dipped())
 	}
-	return int(l)
+	return int(g.limit)
 }
+
+// dipped returns the limit of a dip.
+func (g *gradient) dipped() float64 {
+	return max(g.min, cmp.Or(g.flown, g.limit)/float64(int(1)<<g.depth))
+}
+
+// doubt is how far the baseline of a limit that nobody reaches may rise until it is measured (log2: three times). Such a limit
+// takes for its baseline what it sees, also the queue of others; and it would be alone in keeping that queue up when they all measure.
+const doubt = 1.6
 
 // crowd is how many calls in flight make a limit that nobody reaches come down when they queue. With fewer, a limit of twice as many would refuse
 // the next ordinary burst. When they take far longer than the baseline (log2: eight times as long), a few are enough.
@@ -92,21 +103,25 @@ func (g *gradient) look(now time.Duration, n int, x float64, peak int) time.Dura
 		return g.lookInDip(now, n, x)
 	}
 	if !g.known {
-		g.fast, g.slow, g.base, g.baseAt, g.known = x, x, x, now, true
+		g.fast, g.slow, g.base, g.floor, g.baseAt, g.known = x, x, x, x, now, true
 		g.dipAt = g.nextDip(now)
 	}
 	g.fast += (x - g.fast) * min(1, float64(n)/16)
 	g.slow += (x - g.slow) * min(1, float64(n)/64)
 	if g.slow < g.base {
-		g.base, g.baseAt = g.slow, now
+		g.base, g.floor, g.baseAt = g.slow, min(g.floor, g.slow), now
 	}
 	dropped := g.dropped
 	g.dropped = false
 	bound := 2*float64(peak) > g.limit // else the callers ask for less, and the limit has not been tried
 	if g.refresh > 0 && now >= g.dipAt {
 		g.dipAt = g.nextDip(now)
-		if bound && g.limit > g.min && g.drops < g.dropRate { // not in the middle of a fault
-			g.dip, g.depth, g.before = draining, 1, g.fast
+		doubted := !bound && peak >= few && g.floor+doubt < g.base
+		if (bound || doubted) && g.limit > g.min && g.drops < g.dropRate { // not in the middle of a fault
+			g.dip, g.depth, g.before, g.flown = draining, 1, g.fast, 0
+			if doubted {
+				g.flown = float64(peak)
+			}
 			return now + g.rtts(1.5)
 		}
 		if !bound && now-g.baseAt > g.refresh {
@@ -207,14 +222,22 @@ func (g *gradient) lookInDip(now time.Duration, n int, x float64) time.Duration 
 	}
 	faster := g.measured < g.fast-better
 	g.fast = g.measured
-	if faster && g.depth < 8 && g.limit/float64(int(1)<<g.depth) > g.min {
+	if faster && g.depth < 8 && g.dipped() > g.min {
 		g.depth++ // half the calls, shorter times: there may still be a queue
 		g.dip = draining
 		return now + g.rtts(1.5)
 	}
 	g.dip, g.depth, g.from, g.top = noDip, 0, 0, 0
 	g.slow, g.base, g.baseAt = g.measured, g.measured, now
-	g.settle(g.limit, g.before)
+	if g.flown == 0 {
+		g.floor = min(g.floor, g.base)
+		g.settle(g.limit, g.before)
+	} else {
+		g.floor = g.base
+		if g.base < g.before-better {
+			g.settle(g.flown, g.before)
+		}
+	}
 	return now + max(g.window, g.rtts(1.5)) // let the calls of the dip end
 }
 
