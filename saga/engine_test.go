@@ -130,8 +130,10 @@ func TestInFlight(t *testing.T) {
 		var now, most atomic.Int32
 		d := saga.Must(saga.Define("d", 1, func(b *saga.Builder[int]) {
 			saga.Step(b, "a", func(*saga.Ctx, int) (int, error) {
-				most.Store(max(most.Load(), now.Add(1)))
+				n := now.Add(1)
 				defer now.Add(-1)
+				for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+				}
 				time.Sleep(time.Second)
 				return 1, nil
 			}).Compensate(nothing)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -63,16 +64,26 @@ func startCluster(t *testing.T, options ...string) *cluster {
 		c.as = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 	}
 	c.dir = filepath.Join(parent, "data")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.port = ln.Addr().(*net.TCPAddr).Port
-	ln.Close()
+	c.port = freePort(t)
 	c.run(t, nil, "initdb", "-D", c.dir, "-U", "postgres", "-A", "trust", "-N", "--locale=C", "--encoding=UTF8")
 	c.start(t)
 	t.Cleanup(func() { c.stop(syscall.SIGINT) })
 	return c
+}
+
+// freePort returns a port for a server that listens some seconds later, and again after a crash. It is none of those that systems hand out to whoever
+// asks for any (from 32768 on Linux): such a one would be somebody else's by then, now and then.
+func freePort(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		port := 16384 + rand.IntN(16384)
+		if ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			ln.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port below 32768")
+	return 0
 }
 
 // run runs one of PostgreSQL's programs and returns what it wrote.

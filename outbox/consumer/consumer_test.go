@@ -215,8 +215,9 @@ func TestRunKeepsLanes(t *testing.T) {
 		if !errors.Is(err, io.EOF) {
 			t.Errorf("got %v, want the broker's error", err)
 		}
-		if took := time.Since(began); most < 2 || took > 90*time.Second { // two of the keys may share a lane
-			t.Errorf("got %d at a time, %v in all, want several, and 60 s to 84 s", most, took)
+		// Keys share lanes by chance, all five of them once in 16 million times. All but 17 of a lane's messages are done a minute before the end: of four keys' 31.
+		if took := time.Since(began); most < 2 || took > 91*time.Second {
+			t.Errorf("got %d at a time, %v in all, want several, and 60 s to 91 s", most, took)
 		}
 		for key, got := range order {
 			var want []string
