@@ -68,7 +68,7 @@ func TestMutants(t *testing.T) {
 				t.Fatalf("go test %s fails without the mutant: %v\n%s", strings.Join(m.Args, " "), err, tail(out))
 			}
 			for try := 1; ; try++ {
-				out, err := goTest(t, root, m, "-overlay="+overlay)
+				out, err := goTest(t, root, m, "-overlay="+overlay, "-count=1")
 				err = mutants.Judge(out, err)
 				if err == nil {
 					break
