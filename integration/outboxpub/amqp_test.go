@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -108,28 +109,51 @@ func TestAMQPConformance(t *testing.T) {
 	})
 }
 
-// Acceptance case 27: the broker returns an unroutable message and then confirms it.
+// Acceptance case 27: the broker returns an unroutable message and then confirms it. All that it says to a batch comes at once, so that returns and confirms
+// wait for their reader beside each other.
 func TestAMQPUnroutable(t *testing.T) {
 	ch := rabbit(t)
 	queue := newQueue(t, ch, nil)
-	p := amqppub.New(amqppub.Config{URL: rabbitURL(rabbitAddr)})
+	proxy := newProxy(t, rabbitAddr)
+	p := amqppub.New(amqppub.Config{URL: rabbitURL(proxy.Addr())})
 	defer p.Close()
-	for range 60 { // so that a confirm has many chances to be read before its return
+	publishAll(t, p, []*outbox.Message{newMessage(queue, "", "x")}) // for the connection
+	const rounds, all, routable = 20, 200, 50                       // in half of the rounds the reader keeps up all the same
+	for round := range rounds {
 		var batch []*outbox.Message
-		for i := range 200 {
-			topic := queue
-			if i%4 == 0 {
-				topic = "bs_nowhere"
+		for i := range all {
+			topic := "bs_nowhere"
+			if i%4 == 3 { // the last one too: when it is there, all have been answered
+				topic = queue
 			}
 			batch = append(batch, newMessage(topic, fmt.Sprint(i), "x"))
 		}
+		proxy.Deafen(t)
 		result := results(len(batch))
-		p.Publish(t.Context(), batch, result)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			p.Publish(t.Context(), batch, result)
+		}()
+		eventually(t, 10*time.Second, func() error {
+			q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
+			if err != nil {
+				return err
+			}
+			if want := 1 + (round+1)*routable; q.Messages < want {
+				return fmt.Errorf("the queue holds %d messages, want %d", q.Messages, want)
+			}
+			return nil
+		})
+		threads := runtime.GOMAXPROCS(1) // or a quick reader might take each before the next is there
+		proxy.Hear(t)
+		<-done
+		runtime.GOMAXPROCS(threads)
 		for i, err := range result {
-			if i%4 != 0 && err != nil {
+			if i%4 == 3 && err != nil {
 				t.Errorf("result[%d]: got %v, want nil", i, err)
 			}
-			if i%4 == 0 && (!errors.Is(err, amqppub.ErrUnroutable) || !errors.Is(err, outbox.ErrUnavailable)) {
+			if i%4 != 3 && (!errors.Is(err, amqppub.ErrUnroutable) || !errors.Is(err, outbox.ErrUnavailable)) {
 				t.Fatalf("result[%d]: got %v, want ErrUnroutable", i, err)
 			}
 		}
