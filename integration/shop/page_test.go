@@ -34,7 +34,7 @@ func TestPresets(t *testing.T) {
 	address := start(t, "-seed", "1", "-fresh")
 	b := open(t, address, desktop)
 	b.await("the stream lives", 10*time.Second, streams)
-	b.await("customers are served", 30*time.Second, flowing)
+	b.await("customers are served", 60*time.Second, flowing)
 	b.await("the books balance", 30*time.Second, balanced)
 
 	steps := []struct {
@@ -95,7 +95,7 @@ func TestProtection(t *testing.T) {
 	long(t)
 	address := start(t, "-seed", "1", "-fresh")
 	b := open(t, address, desktop)
-	b.await("customers are served", 30*time.Second, flowing)
+	b.await("customers are served", 60*time.Second, flowing)
 	b.click("#preset-payments-brown-out")
 	b.await("payments is marked", 20*time.Second, `document.getElementById("n-payments").dataset.health !== "ok"`)
 	b.await("the breaker opens", 45*time.Second, breaker("orders-payments", "open", "half-open"))
@@ -138,7 +138,7 @@ func TestByHand(t *testing.T) {
 	long(t)
 	address := start(t, "-seed", "1", "-fresh")
 	b := open(t, address, desktop)
-	b.await("customers are served", 30*time.Second, flowing)
+	b.await("customers are served", 60*time.Second, flowing)
 
 	b.do(chromedp.SetValue(`#chaos-shipping [name="latency"]`, "500ms"))
 	eval[bool](b, `document.querySelector('#chaos-shipping [name="latency"]').dispatchEvent(new Event("change", { bubbles: true }))`)
