@@ -21,13 +21,16 @@ type attempt struct {
 	trailer metadata.MD   // untouched, or what gRPC put here when the call ended; read after that
 	blind   bool          // gRPC may still be writing it
 
-	reply  any      // where the answer goes: the caller's, or one of its own beside a hedge
-	copies []func() // hand header, trailer and peer to the caller; beside a hedge
+	reply  any // where the answer goes: the caller's, or one of its own beside a hedge
+	*apart     // beside a hedge; else nil
+	room   [4]grpc.CallOption
+}
 
-	ended bool  // guarded by the unary's mu, as is err; beside a hedge
-	err   error // how it ended
-
-	room [4]grpc.CallOption
+// apart is what is kept of an attempt beside a hedge until the call has ended.
+type apart struct {
+	copies []func() // hand header, trailer and peer to the caller
+	ended  bool     // guarded by the unary's mu, as is err
+	err    error    // how it ended
 }
 
 // What a stats handler can see.
@@ -128,9 +131,12 @@ const (
 )
 
 // outgoing returns ctx with the metadata of an attempt.
-func outgoing(ctx context.Context, call *backstay.Call, op backstay.Operation) context.Context {
+func outgoing(ctx context.Context, call *backstay.Call, op *backstay.Operation) context.Context {
 	if n := call.Attempt(); n > 1 {
 		ctx = metadata.AppendToOutgoingContext(ctx, previousAttempts, strconv.Itoa(n-1))
+	}
+	if op == nil {
+		return ctx
 	}
 	if op.Key != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, idempotencyKey, op.Key)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -16,12 +17,12 @@ type exchange struct {
 	c      *Client
 	known  *known
 	caller context.Context
-	opts   []grpc.CallOption // without those that are called when the call ends
-	finish []func(error)     // these
-	op     backstay.Operation
-	counts *backstay.Effects // nil for a method without effects, or where nobody counts
-	said   choice            // by the call options, the table and the .proto
-	repeat bool              // the call may be made more than once
+	opts   []grpc.CallOption   // without those that are called when the call ends
+	finish []func(error)       // these
+	op     *backstay.Operation // nil: none
+	counts *backstay.Effects   // nil for a method without effects, or where nobody counts
+	hedge  time.Duration       // as the call options and the table say; 0: as the pipeline does; negative: none
+	repeat bool                // the call may be made more than once
 
 	doubt atomic.Int32 // attempts that may have left this process, those under way included
 }
@@ -50,15 +51,15 @@ func (x *exchange) prepare(method string, cc *grpc.ClientConn, opts []grpc.CallO
 		x.counts = backstay.EffectsFrom(x.caller)
 	}
 	x.opts, x.finish = withoutFinish(opts)
-	x.said = x.known.choose(opts)
+	said := x.known.choose(opts)
+	x.hedge, x.repeat = said.hedge, said.repeat == backstay.Yes
 	target := ""
 	if cc != nil {
 		target = cc.Target()
 	}
 	info := backstay.CallInfo{
-		Name: x.known.name, Key: c.settings.keyBy(target, method), Attempts: x.said.attempts, Repeat: backstay.No, Holds: stream,
+		Name: x.known.name, Key: c.settings.keyBy(target, method), Attempts: said.attempts, Repeat: backstay.No, Holds: stream,
 	}
-	x.repeat = x.said.repeat == backstay.Yes
 	if x.known.repeat == backstay.Yes { // by what the method is; what the caller says of one call does not make it safe
 		return info, nil
 	}
@@ -69,17 +70,22 @@ func (x *exchange) prepare(method string, cc *grpc.ClientConn, opts []grpc.CallO
 	if !c.settings.trustKeys && op == (backstay.Operation{}) {
 		return info, nil
 	}
-	x.op = op
+	x.withKey(op, said.repeat, stream)
+	return info, nil
+}
+
+// withKey takes in the operation that the call stands for, and what its key says about repeating it.
+func (x *exchange) withKey(op backstay.Operation, repeat backstay.Again, stream bool) {
 	own := hasKey(x.caller)
 	if own {
-		x.op.Key = ""
-	} else if x.op.Key == "" && c.settings.makeKeys && !stream {
-		x.op.Key = rand.Text()
+		op.Key = ""
+	} else if op.Key == "" && x.c.settings.makeKeys && !stream {
+		op.Key = rand.Text()
 	}
-	if x.said.repeat == backstay.Unsaid && c.settings.trustKeys && (own || x.op.Key != "") {
+	if repeat == backstay.Unsaid && x.c.settings.trustKeys && (own || op.Key != "") {
 		x.repeat = true
 	}
-	return info, nil
+	x.op = &op
 }
 
 // hasKey reports whether the caller sends an idempotency key of its own.

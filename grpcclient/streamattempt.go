@@ -17,6 +17,7 @@ type streamAttempt struct {
 	attempt
 	s     *stream
 	inner grpc.ClientStream
+	err   error // how it ended, before it was handed over
 
 	said    atomic.Bool   // somebody has had the first word
 	verdict verdict       // it; read after word

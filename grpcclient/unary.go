@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -18,13 +19,16 @@ import (
 // unary is one unary call on its way.
 type unary struct {
 	exchange
+	call    backstay.Call // the pipeline's
 	method  string
 	req     any
 	reply   any
 	cc      *grpc.ClientConn
 	invoker grpc.UnaryInvoker
 
-	apart bool // attempts may run beside each other, so each has a reply and targets of its own
+	tried atomic.Bool // first is in use
+	first attempt     // the first one: one piece of memory with the call
+	apart bool        // attempts may run beside each other, so each has a reply and targets of its own
 
 	mu       sync.Mutex
 	attempts []*attempt // beside a hedge; guarded by mu
@@ -49,7 +53,7 @@ func (c *Client) unary(ctx context.Context, method string, req, reply any, cc *g
 	info, err := u.prepare(method, cc, opts, false)
 	if err == nil {
 		ctx = u.prepareHedge(ctx, &info)
-		err = u.result(c.pipeline.Handle(ctx, info, u))
+		err = u.result(c.pipeline.HandleIn(ctx, &u.call, info, u))
 	} else {
 		err = asStatus(err, ctx)
 	}
@@ -61,15 +65,15 @@ func (c *Client) unary(ctx context.Context, method string, req, reply any, cc *g
 
 // prepareHedge marks the call for a hedge, if there is one and attempts can be kept apart.
 func (u *unary) prepareHedge(ctx context.Context, info *backstay.CallInfo) context.Context {
-	if !u.repeat || u.said.hedge < 0 || u.said.hedge == 0 && !u.c.hedges {
+	if !u.repeat || u.hedge < 0 || u.hedge == 0 && !u.c.hedges {
 		return ctx
 	}
 	if _, ok := u.reply.(proto.Message); !ok {
 		return ctx // a reply of a type that we cannot make a second one of
 	}
 	u.apart, info.Repeat = true, backstay.Yes
-	if u.said.hedge > 0 {
-		ctx = context.WithValue(ctx, hedgeKey{}, u.said.hedge)
+	if u.hedge > 0 {
+		ctx = context.WithValue(ctx, hedgeKey{}, u.hedge)
 	}
 	return ctx
 }
@@ -77,7 +81,11 @@ func (u *unary) prepareHedge(ctx context.Context, info *backstay.CallInfo) conte
 // Attempt implements backstay.Attempter.
 func (u *unary) Attempt(ctx context.Context, call *backstay.Call) backstay.Outcome {
 	u.begin()
-	a := &attempt{Context: outgoing(ctx, call, u.op), bounds: ctx, trailer: untouched, reply: u.reply}
+	a := &u.first
+	if u.tried.Swap(true) {
+		a = &attempt{}
+	}
+	a.Context, a.bounds, a.trailer, a.reply = outgoing(ctx, call, u.op), ctx, untouched, u.reply
 	opts := a.room[:0]
 	if u.apart {
 		opts = u.keepApart(a, opts)
@@ -101,6 +109,7 @@ func (u *unary) Attempt(ctx context.Context, call *backstay.Call) backstay.Outco
 // keepApart gives an attempt a reply, a header, a trailer and a peer of its own.
 func (u *unary) keepApart(a *attempt, opts []grpc.CallOption) []grpc.CallOption {
 	a.reply = u.reply.(proto.Message).ProtoReflect().New().Interface()
+	a.apart = &apart{}
 	for _, o := range u.opts {
 		switch o := o.(type) {
 		case grpc.HeaderCallOption:
