@@ -25,12 +25,14 @@ type Ctx struct {
 	follows  bool          // the parent ends no later: the deadline is the parent's
 	expired  bool          // this context's own deadline ended it; set before state, as is why
 	state    atomic.Uint32 // a state; leaves alive once, with mu held
-	real     atomic.Bool   // live is set
+	real     atomic.Bool   // somebody waits, so live is set and in use
 	disarmed atomic.Bool   // the deadline has been lifted; set with mu held
+
+	spare atomic.Pointer[Ctx] // memory for a context directly inside; nil: none, or in use
 
 	mu   sync.Mutex // guards all below; only that of a Limit is taken with it, and no code of others runs
 	why  error      // the cause, once it has ended
-	live *live      // nil until somebody waits
+	live *live      // what it needs once somebody waits; before that nil, or the memory for it
 	told *Link      // whom to tell of the end
 }
 
@@ -61,9 +63,9 @@ func stateOf(err error) state {
 	return canceled
 }
 
-// live is what a context needs once somebody waits on it. But for done, all of it is guarded by the mutex of its Ctx.
+// live is what a context needs once somebody waits on it, all of it guarded by the mutex of its Ctx.
 type live struct {
-	done     chan struct{}
+	done     atomic.Value // a chan struct{}, made when first asked for; written with the mutex held
 	timer    *time.Timer
 	fires    time.Duration // when the timer does, since at; never: it does not run
 	watch    error         // the cause when the watch runs out; nil: no watch
@@ -72,7 +74,7 @@ type live struct {
 	queued   place         // in the queue of its limit
 	ups      *link         // its places in the lists of contexts outside
 	up       link          // room for the first of them
-	first    fn            // room for the first function to be called
+	first    Link          // room for the first function to be called
 }
 
 // never is no time: the limit of Duration, three hundred years before.
@@ -81,7 +83,8 @@ const never = time.Duration(-1 << 63)
 // New returns a context that ends after d, or when Cancel is called, or with its parent. context.Cause reports the limit's cause once it has
 // expired.
 func New(parent context.Context, d time.Duration, limit *Limit) *Ctx {
-	c := &Ctx{parent: parent, at: time.Now().Add(d), limit: limit}
+	c := memory(parent, limit)
+	c.parent, c.at, c.limit = parent, time.Now().Add(d), limit
 	if at, ok := parent.Deadline(); ok && at.Before(c.at) {
 		c.at, c.follows = at, true
 	}
@@ -91,7 +94,9 @@ func New(parent context.Context, d time.Duration, limit *Limit) *Ctx {
 // Open returns a context without a deadline of its own, to be cancelled and watched. rounds, which may be nil, is a shared Limit of such contexts only: its
 // timer looks at each once, after a round, so that a watch as long as that costs no timer where it is never due.
 func Open(parent context.Context, rounds *Limit) *Ctx {
-	return &Ctx{parent: parent, at: time.Now().Add(round), follows: true, limit: rounds}
+	c := memory(parent, rounds)
+	c.parent, c.at, c.follows, c.limit = parent, time.Now().Add(round), true, rounds
+	return c
 }
 
 // round is long for a call, and not longer than the usual watch.
@@ -110,8 +115,31 @@ func (c *Ctx) Deadline() (time.Time, bool) {
 
 // Done implements [context.Context].
 func (c *Ctx) Done() <-chan struct{} {
-	c.realize()
-	return c.live.done
+	if c.real.Load() {
+		if done, ok := c.live.done.Load().(chan struct{}); ok {
+			return done
+		}
+	}
+	fresh := make(chan struct{})
+	c.realize(fresh)
+	if done, ok := c.live.done.Load().(chan struct{}); ok { // fresh, or that of somebody who was quicker
+		return done
+	}
+	c.mu.Lock() // it has been waited on without a channel
+	defer c.mu.Unlock()
+	if done, ok := c.live.done.Load().(chan struct{}); ok {
+		return done
+	}
+	c.live.publish(fresh, state(c.state.Load()) != alive)
+	return fresh
+}
+
+// publish makes done the context's channel. Called with the mutex held.
+func (l *live) publish(done chan struct{}, over bool) {
+	if over {
+		close(done)
+	}
+	l.done.Store(done)
 }
 
 // Err implements [context.Context].
@@ -122,7 +150,7 @@ func (c *Ctx) ask() state {
 	if s := state(c.state.Load()); s != alive {
 		return s
 	}
-	if err := c.parent.Err(); err != nil {
+	if err := c.outside(); err != nil {
 		c.end(stateOf(err), context.Cause(c.parent))
 	} else if !c.real.Load() && c.limited() && time.Until(c.at) <= 0 { // else there is a timer
 		c.mu.Lock()
@@ -142,6 +170,8 @@ func (c *Ctx) Value(key any) any {
 		if v := ended.Value(key); v != nil {
 			return v
 		}
+	} else if ok { // those of ours in between would look at the clock, each
+		return c.foreign().Value(key)
 	}
 	return c.parent.Value(key)
 }
@@ -175,7 +205,8 @@ func (c *Ctx) ended(s state, why error) notice {
 	c.told = nil
 	c.why = why
 	c.state.Store(uint32(s))
-	if l := c.live; l != nil {
+	if c.real.Load() {
+		l := c.live
 		n.stop, n.ups, l.stop, l.ups = l.stop, l.ups, nil, nil
 		if l.timer != nil {
 			l.timer.Stop()
@@ -183,7 +214,9 @@ func (c *Ctx) ended(s state, why error) notice {
 		if l.queued.ctx != nil {
 			c.limit.remove(&l.queued)
 		}
-		close(l.done)
+		if done, ok := l.done.Load().(chan struct{}); ok {
+			close(done)
+		}
 	}
 	return n
 }
@@ -192,22 +225,28 @@ func (c *Ctx) ended(s state, why error) notice {
 //
 // Contexts of ours directly outside that nobody waits on stay so: this one listens to whom they would, keeps the earliest of their deadlines,
 // and is told when they are cancelled. So an attempt's timeout inside a total timeout costs one timer and one registration.
-func (c *Ctx) realize() {
+//
+// done, which may be nil, becomes its channel if it has none.
+func (c *Ctx) realize(done chan struct{}) {
 	if c.real.Load() {
 		return
 	}
-	l := &live{done: make(chan struct{}), fires: never}
 	c.mu.Lock()
-	if c.live != nil { // somebody was quicker, and listens or will in a moment
+	if c.real.Load() { // somebody was quicker, and listens or will in a moment
 		c.mu.Unlock()
 		return
 	}
-	c.live = l
-	c.real.Store(true)
-	over := state(c.state.Load()) != alive
-	if over {
-		close(l.done)
+	if c.live == nil {
+		c.live = &live{}
+		c.needed(true)
 	}
+	l := c.live
+	l.fires = never
+	over := state(c.state.Load()) != alive
+	if done != nil {
+		l.publish(done, over)
+	}
+	c.real.Store(true)
 	c.mu.Unlock()
 	if !over {
 		c.listen(l)
@@ -242,7 +281,7 @@ func (c *Ctx) listen(l *live) {
 		if err := parent.Err(); err != nil {
 			c.end(stateOf(err), context.Cause(parent))
 		} else {
-			stop = context.AfterFunc(parent, func() { c.end(stateOf(parent.Err()), context.Cause(parent)) })
+			stop = context.AfterFunc(parent, c.parentEnded)
 		}
 	}
 	var n notice
@@ -257,20 +296,6 @@ func (c *Ctx) listen(l *live) {
 	n.tell()
 }
 
-// directly returns ctx, or the one that it hands everything on to, as a Ctx; else nil.
-func directly(ctx context.Context) *Ctx {
-	for {
-		switch p := ctx.(type) {
-		case *Ctx:
-			return p
-		case interface{ Parent() context.Context }:
-			ctx = p.Parent()
-		default:
-			return nil
-		}
-	}
-}
-
 // attach has up's context told when c ends, unless it has already. listens: c hears of everything that ends it, so that nobody further out need
 // be listened to.
 func (c *Ctx) attach(up *link) (s state, why error, listens bool) {
@@ -279,7 +304,7 @@ func (c *Ctx) attach(up *link) (s state, why error, listens bool) {
 	if s = state(c.state.Load()); s == alive {
 		c.add(&up.Link, up)
 	}
-	return s, c.why, c.live != nil
+	return s, c.why, c.real.Load()
 }
 
 // due ends the context if a deadline has passed, and otherwise sees to it that the timer fires in time for the next. Called with mu held and live set.
@@ -341,7 +366,7 @@ func (c *Ctx) fire() {
 
 // Watch ends the context with cause, as by a deadline, unless Unwatch is called within d.
 func (c *Ctx) Watch(d time.Duration, cause error) {
-	c.realize()
+	c.realize(nil)
 	var n notice
 	c.mu.Lock()
 	l := c.live
@@ -356,7 +381,7 @@ func (c *Ctx) Watch(d time.Duration, cause error) {
 // Unwatch ends a watch.
 func (c *Ctx) Unwatch() {
 	c.mu.Lock()
-	if c.live != nil {
+	if c.real.Load() {
 		c.live.watch = nil
 	}
 	c.mu.Unlock()
@@ -422,6 +447,7 @@ func (c *Ctx) Finish() (expired bool) {
 	c.mu.Lock()
 	n := c.ended(canceled, context.Canceled)
 	expired = c.expired && c.limited()
+	c.unneeded()
 	c.mu.Unlock()
 	n.tell()
 	return expired

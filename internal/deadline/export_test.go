@@ -7,5 +7,5 @@ func (l *Limit) ShareInBubbles() { l.everywhere = true }
 func (c *Ctx) Timed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.live != nil && c.live.timer != nil
+	return c.real.Load() && c.live.timer != nil
 }

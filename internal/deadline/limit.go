@@ -14,6 +14,8 @@ type Limit struct {
 
 	everywhere bool // for tests: also in a bubble
 
+	habit
+
 	mu          sync.Mutex // taken after that of a context; guards all below
 	first, last *place
 	timer       *time.Timer

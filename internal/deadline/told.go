@@ -21,19 +21,16 @@ type link struct {
 // Ended ends the kid as its owner has ended.
 func (l *link) Ended() { l.kid.end(state(l.owner.state.Load()), l.owner.why) }
 
-// fn is the place of a function.
-type fn struct {
-	Link
-	f func()
-}
+// fn is a function that is told.
+type fn func()
 
 // Ended calls the function.
-func (l *fn) Ended() { l.f() }
+func (f fn) Ended() { f() }
 
 // AfterFunc has f called once the context has ended, unless stop is called before; it is what package context asks a foreign context for, and
 // makes a context derived from this one cost no goroutine. f must not block: it is called by whoever ends the context.
 func (c *Ctx) AfterFunc(f func()) (stop func() bool) {
-	c.realize()
+	c.realize(nil)
 	c.mu.Lock()
 	if state(c.state.Load()) != alive {
 		c.mu.Unlock()
@@ -42,10 +39,9 @@ func (c *Ctx) AfterFunc(f func()) (stop func() bool) {
 	}
 	l := &c.live.first
 	if l.owner != nil { // it has served before: its Stop may still be called
-		l = &fn{}
+		l = &Link{}
 	}
-	l.f = f
-	c.add(&l.Link, l)
+	c.add(l, fn(f))
 	c.mu.Unlock()
 	return l.Stop
 }
@@ -53,7 +49,7 @@ func (c *Ctx) AfterFunc(f func()) (stop func() bool) {
 // Tell has f told when the context ends, unless l is stopped before, and reports false when it has ended already; f is not told then. l is memory that f
 // provides.
 func (c *Ctx) Tell(l *Link, f Follower) bool {
-	c.realize()
+	c.realize(nil)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if state(c.state.Load()) != alive {
