@@ -17,6 +17,7 @@ type Description struct {
 	Attempts int           // retry: total attempts; negative: unlimited
 	MaxDelay time.Duration // retry: the longest wait between attempts
 	Unsafe   bool          // hedge: also calls that nobody has called repeatable
+	Pends    bool          // any: it handles outcomes that are [Pending]
 
 	Inner []Description // what it wraps others in itself: a pipeline's policies, the policy behind a key
 }

@@ -84,6 +84,12 @@ type entry[P Policy] struct {
 	flight atomic.Int32 // calls in flight; far below zero: forgotten
 }
 
+// End implements [Ender]: a call that was let go as Pending is over.
+func (e *entry[P]) End(out Outcome) Outcome {
+	e.flight.Add(-1)
+	return out
+}
+
 // forgotten is added to an entry's count of calls when it is evicted: whoever raises the count then still finds it negative.
 const forgotten = -1 << 30
 
@@ -132,11 +138,23 @@ func (k *Keyed[P]) Around(ctx context.Context, call *Call, next Handler) Outcome
 		call.Emit(ctx, k.obs, Event{Kind: EventUnkeyed, Policy: "keyed", Key: key, Reason: "all keys in use"})
 		return next(ctx, call)
 	}
-	defer e.flight.Add(-1)
+	kept := false
+	defer func() {
+		if !kept {
+			e.flight.Add(-1)
+		}
+	}()
+	var out Outcome
 	if e.around != nil {
-		return e.around.Around(ctx, call, next)
+		out = e.around.Around(ctx, call, next)
+	} else {
+		out = e.policy.Wrap(next)(ctx, call)
 	}
-	return e.policy.Wrap(next)(ctx, call)
+	if p, ok := out.Held.(Pending); ok {
+		kept = true
+		p.Then(e)
+	}
+	return out
 }
 
 // Get returns the instance of key, which is made if there is none. ok is false when there is no room and the
@@ -191,7 +209,8 @@ func (k *Keyed[P]) Stats() KeyedStats {
 
 // Describe says what stands behind a key.
 func (k *Keyed[P]) Describe() Description {
-	return Description{Kind: "per key", Detail: "", Inner: []Description{describe(k.make(""))}}
+	inner := describe(k.make(""))
+	return Description{Kind: "per key", Pends: inner.Pends, Inner: []Description{inner}}
 }
 
 func (k *Keyed[P]) shard(key string) *shard[P] {

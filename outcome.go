@@ -84,6 +84,27 @@ type Breakable interface {
 	OnBreak(f func(err error))
 }
 
+// Pending is a [Held] whose attempt is not over when its handler returns: a stream that stands, of which nothing has come yet. The outcome around it is a Success so
+// far, and no ending. A policy that handles it hands over by Then what it would have done with an ending, and returns the outcome as it is. It says so in its
+// [Description]: a pipeline all policies of which do needs no goroutine to open such a value, those of another never see one.
+type Pending interface {
+	Held
+	// Then has e called once with the ending of the attempt, after what policies inside have handed over; policies outside get what it returns. Then is for
+	// the goroutine of the handler, until that returns. e may be called by another one, and before the pipeline's caller has returned.
+	Then(e Ender)
+}
+
+// Ender is what a policy does with an ending.
+type Ender interface {
+	End(out Outcome) Outcome
+}
+
+// EnderFunc is a function that is an [Ender].
+type EnderFunc func(out Outcome) Outcome
+
+// End calls f.
+func (f EnderFunc) End(out Outcome) Outcome { return f(out) }
+
 // Owner is the optional ability of a [Held] to end contexts by itself when it is let go. Owns reports whether it does so for ctx; a
 // policy that made ctx then need not.
 type Owner interface {

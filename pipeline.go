@@ -61,10 +61,12 @@ func (p *Pipeline) Policies() []Policy {
 
 // Describe returns the descriptions of the policies.
 func (p *Pipeline) Describe() Description {
-	d := Description{Kind: "pipeline"}
+	d := Description{Kind: "pipeline", Pends: true}
 	if p != nil {
 		for _, policy := range p.policies {
-			d.Inner = append(d.Inner, describe(policy))
+			inner := describe(policy)
+			d.Inner = append(d.Inner, inner)
+			d.Pends = d.Pends && inner.Pends
 		}
 	}
 	return d
@@ -144,17 +146,29 @@ func (p *Pipeline) run(ctx context.Context, c *Call) Outcome {
 
 // observed runs the call and reports its end, a panic's included.
 func (c *Call) observed(handler Handler) (out Outcome) {
-	start, returned := c.began, false
+	returned := false
 	defer func() {
-		e := Event{Kind: EventCall, Attempt: int(c.made.Load()), Elapsed: time.Since(epoch) - start, Class: Failure}
-		if returned {
-			e.Class, e.Status, e.Err = out.Judge(c.ctx, e.Elapsed, 0), out.Status, out.Err
+		if !returned {
+			c.ended(nil)
 		}
-		c.emit(c.ctx, nil, &e)
 	}()
 	out = handler(c, c)
 	returned = true
+	if p, ok := out.Held.(Pending); ok {
+		p.Then(EnderFunc(func(out Outcome) Outcome { c.ended(&out); return out }))
+		return out
+	}
+	c.ended(&out)
 	return out
+}
+
+// ended reports the end of the call; out is nil when it did not return.
+func (c *Call) ended(out *Outcome) {
+	e := Event{Kind: EventCall, Attempt: int(c.made.Load()), Elapsed: time.Since(epoch) - c.began, Class: Failure}
+	if out != nil {
+		e.Class, e.Status, e.Err = out.Judge(c.ctx, e.Elapsed, 0), out.Status, out.Err
+	}
+	c.emit(c.ctx, nil, &e)
 }
 
 // attempt is the innermost handler: it makes one attempt.
@@ -196,13 +210,25 @@ func (c *Call) clock() time.Duration {
 func (c *Call) observedAttempt(ctx context.Context) (out Outcome) {
 	start, returned := c.clock(), false
 	defer func() {
-		e := Event{Kind: EventAttempt, Elapsed: c.clock() - start, Class: Failure, Reason: c.why()}
-		if returned {
-			e.Class, e.Status, e.Err = out.Judge(ctx, e.Elapsed, 0), out.Status, out.Err
+		if !returned {
+			c.attemptEnded(ctx, start, nil)
 		}
-		c.emit(ctx, nil, &e)
 	}()
 	out = c.target.Attempt(ctx, c).Settled()
 	returned = true
+	if p, ok := out.Held.(Pending); ok {
+		p.Then(EnderFunc(func(out Outcome) Outcome { c.attemptEnded(ctx, start, &out); return out }))
+		return out
+	}
+	c.attemptEnded(ctx, start, &out)
 	return out
+}
+
+// attemptEnded reports the end of an attempt; out is nil when it did not return.
+func (c *Call) attemptEnded(ctx context.Context, start time.Duration, out *Outcome) {
+	e := Event{Kind: EventAttempt, Elapsed: c.clock() - start, Class: Failure, Reason: c.why()}
+	if out != nil {
+		e.Class, e.Status, e.Err = out.Judge(ctx, e.Elapsed, 0), out.Status, out.Err
+	}
+	c.emit(ctx, nil, &e)
 }

@@ -112,8 +112,23 @@ func (l *Limit) Around(ctx context.Context, call *backstay.Call, next backstay.H
 	}()
 	start := time.Since(l.origin)
 	out := next(ctx, call)
-	now := time.Since(l.origin)
-	l.settle(ctx, call, out, start, now)
+	kept = true
+	if p, ok := out.Held.(backstay.Pending); ok {
+		p.Then(backstay.EnderFunc(func(out backstay.Outcome) backstay.Outcome { return l.returned(ctx, call, start, out) }))
+		return out
+	}
+	return l.returned(ctx, call, start, out)
+}
+
+// returned takes in how a call has ended, and gives its permit back or leaves it to what its outcome holds.
+func (l *Limit) returned(ctx context.Context, call *backstay.Call, start time.Duration, out backstay.Outcome) backstay.Outcome {
+	kept := false
+	defer func() {
+		if !kept {
+			l.inFlight.Add(-1)
+		}
+	}()
+	l.settle(ctx, call, out, start, time.Since(l.origin))
 	if out.Held != nil && !l.config.UntilReturn {
 		kept = true
 		out.Held.OnRelease(l.release)
@@ -244,7 +259,7 @@ func (l *Limit) changed(ctx context.Context, call *backstay.Call, from, to int, 
 
 // Describe implements backstay.Describer.
 func (l *Limit) Describe() backstay.Description {
-	d := backstay.Description{Kind: "adaptive", Name: l.config.Name, Detail: fmt.Sprintf("%d to %d at once", l.config.Min, l.config.Max)}
+	d := backstay.Description{Kind: "adaptive", Name: l.config.Name, Pends: true, Detail: fmt.Sprintf("%d to %d at once", l.config.Min, l.config.Max)}
 	if l.config.Shadow {
 		d.Detail += ", shadow"
 	}

@@ -109,6 +109,15 @@ func (b *Breaker) Around(ctx context.Context, call *backstay.Call, next backstay
 	}()
 	out := next(ctx, call)
 	returned = true
+	if p, ok := out.Held.(backstay.Pending); ok {
+		p.Then(backstay.EnderFunc(func(out backstay.Outcome) backstay.Outcome { return b.returned(ctx, call, t, out) }))
+		return out
+	}
+	return b.returned(ctx, call, t, out)
+}
+
+// returned counts how a call has ended.
+func (b *Breaker) returned(ctx context.Context, call *backstay.Call, t ticket, out backstay.Outcome) backstay.Outcome {
 	now, class := b.now(), out.Class
 	if class != backstay.Success { // which no judge overrules
 		class = out.Judge(ctx, now-t.start, b.rules.Load().SlowCall)

@@ -102,10 +102,10 @@ func (b *Breaker) Keep() (busy bool, left time.Duration) {
 // Describe implements [backstay.Describer].
 func (b *Breaker) Describe() backstay.Description {
 	if b == nil {
-		return backstay.Description{Kind: kindName, Detail: "none"}
+		return backstay.Description{Kind: kindName, Detail: "none", Pends: true}
 	}
 	r := b.rules.Load()
-	d := backstay.Description{Kind: kindName, Name: r.Name}
+	d := backstay.Description{Kind: kindName, Name: r.Name, Pends: true}
 	in := fmt.Sprintf("in %v", r.Window)
 	if r.Count > 0 {
 		in = fmt.Sprintf("in the last %d", r.Count)

@@ -139,7 +139,7 @@ func (b *Bulkhead) Describe() backstay.Description {
 	b.mu.Lock()
 	c := b.config
 	b.mu.Unlock()
-	d := backstay.Description{Kind: "bulkhead", Name: b.name, Detail: "no limit"}
+	d := backstay.Description{Kind: "bulkhead", Name: b.name, Detail: "no limit", Pends: true}
 	if c.Limit > 0 {
 		d.Detail = fmt.Sprintf("%d at once", c.Limit)
 		if c.Queue > 0 {
@@ -174,9 +174,25 @@ func (b *Bulkhead) Around(ctx context.Context, call *backstay.Call, next backsta
 		call.Emit(ctx, b.obs, backstay.Event{Kind: backstay.EventWait, Policy: "bulkhead", Name: b.name, Elapsed: waited})
 	}
 	out := next(ctx, call)
-	if out.Held != nil && !b.early {
+	if p, ok := out.Held.(backstay.Pending); ok {
 		kept = true
+		p.Then((*permit)(b))
+		return out
+	}
+	kept = true
+	return (*permit)(b).End(out)
+}
+
+// permit is one of the bulkhead, of a call that has returned.
+type permit Bulkhead
+
+// End implements backstay.Ender: the permit comes back, or is left to what the outcome holds.
+func (p *permit) End(out backstay.Outcome) backstay.Outcome {
+	b := (*Bulkhead)(p)
+	if out.Held != nil && !b.early {
 		out.Held.OnRelease(b.release)
+	} else {
+		b.Release()
 	}
 	return out
 }

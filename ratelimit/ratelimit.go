@@ -195,7 +195,7 @@ func (l *Limit) Keep() (busy bool, left time.Duration) {
 
 // Describe implements backstay.Describer.
 func (l *Limit) Describe() backstay.Description {
-	d := backstay.Description{Kind: "ratelimit", Name: l.config.Name, Detail: "no limit"}
+	d := backstay.Description{Kind: "ratelimit", Name: l.config.Name, Detail: "no limit", Pends: true}
 	if limit := l.limiter.Limit(); limit != rate.Inf {
 		d.Detail = fmt.Sprintf("%.4g/s, burst %d", float64(limit), l.limiter.Burst())
 		if wait := time.Duration(l.maxWait.Load()); wait > 0 {

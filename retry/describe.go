@@ -10,7 +10,7 @@ import (
 
 // Describe implements [backstay.Describer].
 func (r *Retry) Describe() backstay.Description {
-	d := backstay.Description{Kind: "retry"}
+	d := backstay.Description{Kind: "retry", Pends: true}
 	if r == nil {
 		d.Attempts, d.Detail = 1, "none"
 		return d

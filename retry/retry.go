@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/backstay-go/backstay"
+	"github.com/backstay-go/backstay/budget"
 )
 
 // Retry is a policy that repeats failed calls. It holds nothing of any call, so one Retry serves any number of pipelines. A nil *Retry makes
@@ -50,6 +51,16 @@ func (r *Retry) Around(ctx context.Context, call *backstay.Call, next backstay.H
 		return next(ctx, call)
 	}
 	out := next(ctx, call)
+	if p, ok := out.Held.(backstay.Pending); ok {
+		limit, tokens := limit, tokens // so that only what comes here pays for keeping them
+		p.Then(backstay.EnderFunc(func(out backstay.Outcome) backstay.Outcome { return r.after(ctx, call, limit, tokens, out, next) }))
+		return out
+	}
+	return r.after(ctx, call, limit, tokens, out, next)
+}
+
+// after goes on from the outcome of the first attempt.
+func (r *Retry) after(ctx context.Context, call *backstay.Call, limit int, tokens *budget.Budget, out backstay.Outcome, next backstay.Handler) backstay.Outcome {
 	if out.Class == backstay.Success && out.Err == nil {
 		return out
 	}

@@ -91,7 +91,7 @@ func (t *Timeout) Abandoned() int { return int(t.abandoned.Load()) }
 
 // Describe implements backstay.Describer.
 func (t *Timeout) Describe() backstay.Description {
-	d := backstay.Description{Kind: "timeout", Name: t.config.Name, Limit: max(t.config.Limit, 0), Detail: "none"}
+	d := backstay.Description{Kind: "timeout", Name: t.config.Name, Limit: max(t.config.Limit, 0), Detail: "none", Pends: !t.config.Abandon}
 	switch {
 	case t.config.LimitFor != nil:
 		d.Detail = "per call"
@@ -142,15 +142,30 @@ func (t *Timeout) Around(ctx context.Context, call *backstay.Call, next backstay
 	out := next(bound, call)
 	if out.Held != nil && bound.Disarm() {
 		kept = true
-		if o, ok := out.Held.(backstay.Owner); !ok || !o.Owns(bound) {
-			out.Held.OnRelease(bound.Cancel)
+		if p, ok := out.Held.(backstay.Pending); ok {
+			p.Then((*lifted)(bound))
+			return out
 		}
-		return out
+		return (*lifted)(bound).End(out)
 	}
 	if !bound.Finish() {
 		return out
 	}
 	return t.expired(ctx, call, limit, out)
+}
+
+// lifted is the context of a call whose limit has been lifted, since its value is there.
+type lifted deadline.Ctx
+
+// End implements backstay.Ender: what the outcome holds ends the context.
+func (l *lifted) End(out backstay.Outcome) backstay.Outcome {
+	bound := (*deadline.Ctx)(l)
+	if out.Held == nil {
+		bound.Cancel()
+	} else if o, ok := out.Held.(backstay.Owner); !ok || !o.Owns(bound) {
+		out.Held.OnRelease(bound.Cancel)
+	}
+	return out
 }
 
 func (t *Timeout) refuse(ctx context.Context, call *backstay.Call, left time.Duration) backstay.Outcome {
@@ -230,8 +245,7 @@ func (t *Timeout) abandon(ctx context.Context, bound *deadline.Ctx, limit time.D
 // finish ends a call that came back in time, on its caller's goroutine.
 func (t *Timeout) finish(ctx context.Context, bound *deadline.Ctx, limit time.Duration, call *backstay.Call, out backstay.Outcome, panicked any, goexit bool) backstay.Outcome {
 	if out.Held != nil && panicked == nil && !goexit && bound.Disarm() {
-		out.Held.OnRelease(bound.Cancel)
-		return out
+		return (*lifted)(bound).End(out)
 	}
 	expired := bound.Finish()
 	switch {
