@@ -18,6 +18,7 @@ type Client struct {
 	settings settings
 	repeats  bool        // some policy may make more than one attempt
 	hedges   bool        // some policy may make attempts beside each other of calls that do not ask for it
+	pends    bool        // all policies handle outcomes that are Pending
 	dialed   atomic.Bool // DialOptions has been asked for, so gRPC's own retry is off
 	methods  methodCache
 	spans    telemetry.Spans
@@ -62,7 +63,7 @@ func New(parts ...backstay.Policy) *Client {
 		c.pipeline = Standard(standard.Config{})
 	}
 	d := c.pipeline.Describe()
-	c.repeats, c.hedges = mayRepeat(d), mayHedge(d)
+	c.repeats, c.hedges, c.pends = mayRepeat(d), mayHedge(d), d.Pends
 	if !c.settings.noMetrics {
 		c.settings.metrics.Calls = telemetry.RPC
 		if c.settings.metrics.ErrorType == nil {

@@ -30,7 +30,7 @@ type onRequest struct{ *hedge.Hedge }
 
 // Describe implements backstay.Describer.
 func (h onRequest) Describe() backstay.Description {
-	return backstay.Description{Kind: kindOnRequest, Detail: "1 more, for calls with the option Hedge"}
+	return backstay.Description{Kind: kindOnRequest, Detail: "1 more, for calls with the option Hedge", Pends: true} // streams are not hedged
 }
 
 const kindOnRequest = "hedge on request"
@@ -53,9 +53,8 @@ func (k byKind) Wrap(next backstay.Handler) backstay.Handler {
 
 // Describe implements backstay.Describer.
 func (k byKind) Describe() backstay.Description {
-	return backstay.Description{Kind: "by kind", Detail: "unary, streams", Inner: []backstay.Description{
-		backstay.Chain(k.unary).Describe(), backstay.Chain(k.streams).Describe(),
-	}}
+	unary, streams := backstay.Chain(k.unary).Describe(), backstay.Chain(k.streams).Describe()
+	return backstay.Description{Kind: "by kind", Detail: "unary, streams", Pends: streams.Pends, Inner: []backstay.Description{unary, streams}}
 }
 
 // Gauges implements backstay.Gauged.

@@ -17,20 +17,25 @@ import (
 	"github.com/backstay-go/backstay/telemetry"
 )
 
-// stream is a grpc.ClientStream through the policies. A goroutine makes the call (run) until the attempt is judged: by its first message, or by its end. It
-// and the caller take turns: it says that a stream stands, or that the call is over; the caller says what was received. From the judgement on the
-// caller's methods go straight to gRPC's stream.
+// stream is a grpc.ClientStream through the policies.
+//
+// An attempt is judged by its first message, or by its end: long after the caller has the stream. So where all policies handle outcomes that are Pending, the
+// pipeline is left with one as soon as the first attempt stands, and what the policies have handed to Then is run when that has been judged: by
+// the caller's goroutine where it is good, which is all that a good stream costs. Where it is not, or where some policy is to see nothing but endings, a
+// goroutine is in the pipeline until an attempt has been judged. It and the caller take turns: it says that a stream stands, or that the call is over; the caller
+// says what was received. From the judgement on the caller's methods go straight to gRPC's stream.
 type stream struct {
 	exchange
 	info     backstay.CallInfo
+	call     backstay.Call
 	desc     *grpc.StreamDesc
 	method   string
 	cc       *grpc.ClientConn
 	streamer grpc.Streamer
 	span     *telemetry.Span // nil: none
 
-	over      ending                        // how the call did; read after events said so
-	events    chan bool                     // from run: true: the call is over, false: another stream stands; has room for all that nobody waits for
+	opening   bool                          // the caller's goroutine is in the pipeline
+	over      ending                        // how the call did; read after a turn said so, or by who judged it
 	current   atomic.Pointer[streamAttempt] // the latest that stands
 	live      atomic.Pointer[streamAttempt] // the one that was judged to be good
 	committed atomic.Bool                   // headers or the context were handed out: no further attempt
@@ -42,9 +47,11 @@ type stream struct {
 	final error      // how the call ended; guarded by first
 
 	mu     sync.Mutex
-	req    any  // the request of a server stream, to be sent again; guarded by mu, as is all below
-	sent   bool // there is one
-	closed bool // and no more
+	events chan bool // see turns; guarded by mu, as is all below
+	left   bool      // the pipeline was left with the current attempt Pending
+	req    any       // the request of a server stream, to be sent again
+	sent   bool      // there is one
+	closed bool      // and no more
 }
 
 // ending is how the call ended before its stream was handed over, or that it was.
@@ -57,15 +64,21 @@ type ending struct {
 // Stream makes a stream through the policies: it is a grpc.StreamClientInterceptor.
 func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	ctx, span := c.span(ctx, method, cc)
-	s := &stream{exchange: exchange{c: c, caller: ctx}, desc: desc, method: method, cc: cc, streamer: streamer, span: span, events: make(chan bool, 2)}
+	s := &stream{exchange: exchange{c: c, caller: ctx}, desc: desc, method: method, cc: cc, streamer: streamer, span: span}
 	var err error
 	if s.info, err = s.prepare(method, cc, opts, true); err != nil {
 		err = asStatus(err, ctx)
 		s.finished(err)
 		return nil, err
 	}
-	go s.run()
-	if s.wait() {
+	over := false
+	if c.pends {
+		over = s.enter()
+	} else {
+		go s.run(nil)
+		over = s.wait()
+	}
+	if over {
 		if s.over.err != nil {
 			return nil, s.over.err
 		}
@@ -76,9 +89,58 @@ func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 	return s, nil
 }
 
-// run makes the call. Whatever a policy does, it says so.
-func (s *stream) run() {
+// enter makes the call until a stream stands, or none will, and reports whether it is over.
+func (s *stream) enter() (over bool) {
+	returned := false
+	defer func() {
+		if !returned { // a panic or Goexit, which is the caller's
+			s.abandon()
+		}
+	}()
+	s.opening = true
+	out := s.c.pipeline.HandleIn(s.caller, &s.call, s.info, s)
+	s.opening = false
+	if _, ok := out.Held.(backstay.Pending); !ok {
+		s.over.err, s.over.plain = s.settle(out)
+		if s.over.err != nil {
+			s.finished(s.over.err)
+		}
+		returned = true
+		return true
+	}
+	returned = true
+	a := s.current.Load()
+	s.mu.Lock()
+	s.left = true
+	early := a.early
+	s.mu.Unlock()
+	if early {
+		go s.run(a)
+	}
+	return false
+}
+
+// abandon ends a call for a policy that did not return.
+func (s *stream) abandon() {
+	err := status.Error(codes.Internal, "grpcclient: a policy did not return")
+	if a := s.current.Load(); a != nil {
+		a.Release()
+		for _, f := range a.thens {
+			f.End(backstay.Outcome{Err: err, Class: backstay.Neutral, Again: backstay.No})
+		}
+	}
+	s.finished(err)
+}
+
+// run ends the call on a goroutine of its own: see judge.
+func (s *stream) run(a *streamAttempt) {
+	defer func() { s.turns() <- true }() // also on Goexit
 	growStack(false)
+	s.judge(a)
+}
+
+// judge goes on from the first word on a; nil: from the beginning of the call. Whatever a policy does, it is noted.
+func (s *stream) judge(a *streamAttempt) {
 	returned := false
 	defer func() {
 		if !returned {
@@ -88,10 +150,28 @@ func (s *stream) run() {
 		if s.over.err != nil {
 			s.finished(s.over.err)
 		}
-		s.events <- true
 	}()
-	s.over.err, s.over.plain = s.settle(s.c.pipeline.Handle(s.caller, s.info, s))
+	var out backstay.Outcome
+	if a == nil {
+		out = s.c.pipeline.HandleIn(s.caller, &s.call, s.info, s)
+	} else {
+		out = a.judge(a.bounds)
+		for _, f := range a.thens {
+			out = f.End(out)
+		}
+	}
+	s.over.err, s.over.plain = s.settle(out)
 	returned = true
+}
+
+// turns is how a goroutine in the pipeline tells the caller's: true: the call is over, false: another stream stands. It has room for all that nobody waits for.
+func (s *stream) turns() chan bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.events == nil {
+		s.events = make(chan bool, 2)
+	}
+	return s.events
 }
 
 // stackRoom is what the pipeline and gRPC's opening of a stream need of a stack, about.
@@ -131,13 +211,28 @@ func (s *stream) settle(out backstay.Outcome) (err error, plain bool) {
 	return nil, false
 }
 
-// wait waits for what run says next, and reports whether the call is over.
+// wait waits for what the goroutine in the pipeline says next, and reports whether the call is over.
 func (s *stream) wait() bool {
-	over := <-s.events
-	if over && s.over.panicked != nil {
-		panic(s.over.panicked)
+	over := <-s.turns()
+	if over {
+		s.rethrow()
 	}
 	return over
+}
+
+// rethrow goes on with the panic of a policy, where the caller is.
+func (s *stream) rethrow() {
+	if s.over.panicked != nil {
+		panic(s.over.panicked)
+	}
+}
+
+// stands is the stream that the caller's methods are for.
+func (s *stream) stands() grpc.ClientStream {
+	if a := s.live.Load(); a != nil {
+		return a.inner
+	}
+	return s.current.Load().inner
 }
 
 // finished calls grpc.OnFinish of the caller's, once, and ends the span.
@@ -167,7 +262,7 @@ func (s *stream) RecvMsg(m any) error {
 	for s.final == nil {
 		a := s.current.Load()
 		err := a.inner.RecvMsg(m)
-		if a.heard(err); s.next(err) {
+		if s.next(a, err) {
 			return err
 		}
 	}
@@ -188,7 +283,7 @@ func (s *stream) Header() (metadata.MD, error) {
 			return md, err
 		}
 		err := a.inner.RecvMsg(&emptypb.Empty{}) // it has ended without headers, so this is its status
-		if a.heard(err); s.next(err) {
+		if s.next(a, err) {
 			break
 		}
 	}
@@ -198,10 +293,10 @@ func (s *stream) Header() (metadata.MD, error) {
 	return nil, nil
 }
 
-// next waits for what follows the first word of an attempt, which was err. ok: it was the last, and good.
-func (s *stream) next(err error) (ok bool) {
+// next takes in what the first RecvMsg of a returned, and waits for what follows. ok: it was the last attempt, and good.
+func (s *stream) next(a *streamAttempt, err error) (ok bool) {
 	switch {
-	case !s.wait():
+	case !s.heard(a, err):
 		return false
 	case s.over.err == nil:
 		return true
@@ -213,6 +308,22 @@ func (s *stream) next(err error) (ok bool) {
 	return false
 }
 
+// heard has a judged by err, unless it has been, and reports whether the call is over then.
+func (s *stream) heard(a *streamAttempt, err error) (over bool) {
+	if err == io.EOF {
+		err = nil
+	}
+	if a.say(verdict{err: err}) && a.word == nil {
+		if err == nil {
+			s.judge(a)
+			s.rethrow()
+			return true
+		}
+		go s.run(a)
+	}
+	return s.wait()
+}
+
 // SendMsg implements grpc.ClientStream.
 func (s *stream) SendMsg(m any) error {
 	if s.replays() && s.live.Load() == nil {
@@ -220,7 +331,7 @@ func (s *stream) SendMsg(m any) error {
 		s.req, s.sent = m, true
 		s.mu.Unlock()
 	}
-	return s.current.Load().inner.SendMsg(m)
+	return s.stands().SendMsg(m)
 }
 
 // CloseSend implements grpc.ClientStream.
@@ -228,17 +339,17 @@ func (s *stream) CloseSend() error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
-	return s.current.Load().inner.CloseSend()
+	return s.stands().CloseSend()
 }
 
 // Context implements grpc.ClientStream. As without this package, no further attempt is made once it has been called.
 func (s *stream) Context() context.Context {
 	s.committed.Store(true)
-	return s.current.Load().inner.Context()
+	return s.stands().Context()
 }
 
 // Trailer implements grpc.ClientStream.
-func (s *stream) Trailer() metadata.MD { return s.current.Load().inner.Trailer() }
+func (s *stream) Trailer() metadata.MD { return s.stands().Trailer() }
 
 // replays reports whether the stream can be opened again after it has stood: one request, and the server sends.
 func (s *stream) replays() bool { return s.repeat && s.c.repeats && !s.desc.ClientStreams }

@@ -45,7 +45,7 @@ var errBusy = status.Error(codes.Unavailable, "busy")
 
 // A server stream is opened again while nothing has come, with the request that it was opened with.
 func TestServerStreamRepeats(t *testing.T) {
-	inWorld(t, numbers(2, errBusy, errBusy), func(t *testing.T, w *world) {
+	inBothWorlds(t, numbers(2, errBusy, errBusy), func(t *testing.T, w *world) {
 		s, err := open(t.Context(), w.dial(), serverStream, list)
 		if err != nil {
 			t.Fatal(err)
@@ -59,7 +59,7 @@ func TestServerStreamRepeats(t *testing.T) {
 			t.Errorf("grpc-previous-rpc-attempts: got %q, want %q", got, want)
 		}
 	})
-	inWorld(t, numbers(2, errBusy), func(t *testing.T, w *world) { // nobody says that it may be
+	inBothWorlds(t, numbers(2, errBusy), func(t *testing.T, w *world) { // nobody says that it may be
 		s, err := open(t.Context(), w.dial(), serverStream, watch)
 		if err != nil {
 			t.Fatal(err)
@@ -70,7 +70,7 @@ func TestServerStreamRepeats(t *testing.T) {
 		}
 		w.wantHits(1)
 	})
-	inWorld(t, numbers(2, errBusy), func(t *testing.T, w *world) { // Header asks first
+	inBothWorlds(t, numbers(2, errBusy), func(t *testing.T, w *world) { // Header asks first
 		s, err := open(t.Context(), w.dial(), serverStream, list)
 		if err != nil {
 			t.Fatal(err)
@@ -83,7 +83,7 @@ func TestServerStreamRepeats(t *testing.T) {
 		}
 		w.wantHits(2)
 	})
-	inWorld(t, numbers(0, errBusy, errBusy, errBusy), func(t *testing.T, w *world) { // and finds the end
+	inBothWorlds(t, numbers(0, errBusy, errBusy, errBusy), func(t *testing.T, w *world) { // and finds the end
 		s, err := open(t.Context(), w.dial(), serverStream, list)
 		if err != nil {
 			t.Fatal(err)
@@ -99,7 +99,7 @@ func TestServerStreamRepeats(t *testing.T) {
 
 // 48: what has been delivered is not delivered again.
 func TestNothingTwice(t *testing.T) {
-	inWorld(t, func(s grpc.ServerStream, _ int) error {
+	inBothWorlds(t, func(s grpc.ServerStream, _ int) error {
 		_ = s.SendMsg(text("1"))
 		_ = s.SendMsg(text("2"))
 		return errBusy
@@ -120,7 +120,7 @@ func TestNothingTwice(t *testing.T) {
 		"the context was handed out": func(s grpc.ClientStream) { _ = s.Context() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(s grpc.ServerStream, _ int) error {
+			inBothWorlds(t, func(s grpc.ServerStream, _ int) error {
 				if name != "the context was handed out" {
 					_ = s.SendHeader(metadata.Pairs("a", "b"))
 				}
@@ -156,7 +156,7 @@ func TestClientStreams(t *testing.T) {
 			}
 		}
 	}
-	inWorld(t, echo, func(t *testing.T, w *world) {
+	inBothWorlds(t, echo, func(t *testing.T, w *world) {
 		s, err := open(t.Context(), w.dial(), bidiStream, chat)
 		if err != nil {
 			t.Fatal(err)
@@ -174,7 +174,7 @@ func TestClientStreams(t *testing.T) {
 			t.Errorf("got %v and %v, want a bye", got, err)
 		}
 	})
-	inWorld(t, echo, func(t *testing.T, w *world) {
+	inBothWorlds(t, echo, func(t *testing.T, w *world) {
 		s, err := open(t.Context(), w.dial(), bidiStream, chat)
 		if err != nil {
 			t.Fatal(err)
@@ -184,7 +184,7 @@ func TestClientStreams(t *testing.T) {
 		wantCode(t, err, codes.Unavailable)
 		w.wantHits(1)
 	})
-	inWorld(t, func(s grpc.ServerStream, _ int) error {
+	inBothWorlds(t, func(s grpc.ServerStream, _ int) error {
 		n := 0
 		for s.RecvMsg(&wrapperspb.StringValue{}) == nil {
 			n++
@@ -209,7 +209,7 @@ func TestClientStreams(t *testing.T) {
 			t.Errorf("the server was given a deadline of %v, want none", w.left[0])
 		}
 	})
-	inWorld(t, echo, func(t *testing.T, w *world) { // never sent, so opened again
+	inBothWorlds(t, echo, func(t *testing.T, w *world) { // never sent, so opened again
 		w.down.Store(true)
 		time.AfterFunc(time.Second, func() { w.down.Store(false) })
 		s, err := open(t.Context(), w.dial(slow()), bidiStream, chat)
@@ -226,7 +226,7 @@ func TestClientStreams(t *testing.T) {
 
 // A quiet stream is not cut: time limits are for the time until it stands. Failing late, before anything came, it is still repeated.
 func TestQuietStream(t *testing.T) {
-	inWorld(t, func(s grpc.ServerStream, hit int) error {
+	inBothWorlds(t, func(s grpc.ServerStream, hit int) error {
 		time.Sleep(time.Hour)
 		if hit == 1 {
 			return errBusy
@@ -242,7 +242,7 @@ func TestQuietStream(t *testing.T) {
 		}
 		w.wantHits(2)
 	})
-	inWorld(t, numbers(1), func(t *testing.T, w *world) { // 56: while one that does not come to stand is
+	inBothWorlds(t, numbers(1), func(t *testing.T, w *world) { // 56: while one that does not come to stand is
 		w.down.Store(true)
 		start := time.Now()
 		_, err := open(t.Context(), w.dial(fast(2), timeout.New(2*time.Second)), serverStream, watch, grpc.WaitForReady(true))
@@ -251,7 +251,7 @@ func TestQuietStream(t *testing.T) {
 			t.Errorf("got %v after %v, want our timeout after %v", err, took, want)
 		}
 	})
-	inWorld(t, func(s grpc.ServerStream, _ int) error { <-s.Context().Done(); return nil }, func(t *testing.T, w *world) {
+	inBothWorlds(t, func(s grpc.ServerStream, _ int) error { <-s.Context().Done(); return nil }, func(t *testing.T, w *world) {
 		// Limits of the caller's own calls are left alone.
 		p := backstay.Chain(timeout.New(time.Minute))
 		start := time.Now()
@@ -287,7 +287,7 @@ func TestStreamPermits(t *testing.T) {
 		{"connection closed", serverStream, func(s grpc.ClientStream, _ func(), conn *grpc.ClientConn) { _, _ = recv(s); _ = conn.Close() }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			inWorld(t, forever, func(t *testing.T, w *world) {
+			inBothWorlds(t, forever, func(t *testing.T, w *world) {
 				b := bulkhead.New(bulkhead.Config{Limit: 1})
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -314,7 +314,7 @@ func TestStreamPermits(t *testing.T) {
 			})
 		})
 	}
-	inWorld(t, numbers(2), func(t *testing.T, w *world) {
+	inBothWorlds(t, numbers(2), func(t *testing.T, w *world) {
 		b := bulkhead.New(bulkhead.Config{Limit: 1})
 		conn := w.dial(fast(3), b)
 		for range 3 { // read to its end
@@ -338,7 +338,7 @@ func TestStreamPermits(t *testing.T) {
 // 58: a stream counts as good at its first message, or its good end; the caller's end counts nothing; one that breaks later is a failure.
 func TestStreamBreaker(t *testing.T) {
 	b := func() *breaker.Breaker { return breaker.New(breaker.Config{Consecutive: 1, Spread: -1}) }
-	inWorld(t, func(s grpc.ServerStream, hit int) error {
+	inBothWorlds(t, func(s grpc.ServerStream, hit int) error {
 		m := &wrapperspb.StringValue{}
 		if err := s.RecvMsg(m); err != nil || m.Value == "quiet" {
 			<-s.Context().Done()
@@ -403,7 +403,7 @@ func TestStreamBreaker(t *testing.T) {
 
 // Streams do not fill the limit of unary calls.
 func TestStreamsApart(t *testing.T) {
-	inWorld(t, func(s grpc.ServerStream, _ int) error {
+	inBothWorlds(t, func(s grpc.ServerStream, _ int) error {
 		if m, _ := grpc.MethodFromServerStream(s); m == get {
 			return answer()(s, 1)
 		}

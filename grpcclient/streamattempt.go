@@ -2,10 +2,10 @@ package grpcclient
 
 import (
 	"context"
-	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -19,14 +19,19 @@ type streamAttempt struct {
 	inner grpc.ClientStream
 	err   error // how it ended, before it was handed over
 
-	said    atomic.Bool   // somebody has had the first word
-	verdict verdict       // it; read after word
-	word    chan struct{} // the first word has come; has room for it
-	done    chan struct{} // the context is over
+	timer  *time.Timer // of limit, as is others; nil: not that way
+	others func() bool
+
+	said    atomic.Bool      // somebody has had the first word
+	verdict verdict          // it; read after word, or by who judges
+	word    chan struct{}    // the first word has come; has room for it; nil: nobody waits, the attempt is Pending
+	thens   []backstay.Ender // what the policies do with its ending then; written while the pipeline is entered
+	early   bool             // the first word came before the pipeline was left, perhaps; guarded by s.mu
+	done    chan struct{}    // the context is over
 
 	mu      sync.Mutex
 	over    error         // why the context is; guarded by mu, as is all below
-	derived []*func()     // to be run then
+	derived []*derived    // to be run then
 	unlink  func() bool   // from the caller's context
 	ended   bool          // hooks have run or are running
 	endErr  error         // how it ended
@@ -34,9 +39,11 @@ type streamAttempt struct {
 	hooks   []func()      // permits, contexts
 	broken  []func(error) // breakers
 
-	roomDerived [1]*func()
+	own         derived // room for one of derived
+	roomDerived [1]*derived
 	roomHooks   [4]func()
 	roomBroken  [1]func(error)
+	roomThens   [8]backstay.Ender
 }
 
 // verdict is how a stream has done so far.
@@ -52,21 +59,27 @@ func (s *stream) open(ctx context.Context) *streamAttempt {
 		a = &streamAttempt{}
 	}
 	a.s, a.Context, a.trailer = s, ctx, untouched
-	a.word, a.done = make(chan struct{}, 1), make(chan struct{})
+	a.done = make(chan struct{})
+	if s.opening {
+		a.thens = a.roomThens[:0]
+	} else {
+		a.word = make(chan struct{}, 1)
+	}
 	a.derived, a.hooks, a.broken = a.roomDerived[:0], a.roomHooks[:0], a.roomBroken[:0]
 	return a
 }
 
-// Attempt implements backstay.Attempter: it opens a stream, and waits for the first word of it.
+// Attempt implements backstay.Attempter: it opens a stream, and waits for the first word of it, unless it may leave the pipeline before that.
 func (s *stream) Attempt(ctx context.Context, call *backstay.Call) backstay.Outcome {
 	s.begin()
 	a := s.open(outgoing(ctx, call, s.op))
+	a.bounds = ctx
 	a.link()
 	opts := append(a.room[:0], s.opts...)
 	opts = append(opts, grpc.Trailer(&a.trailer), grpc.OnFinish(a.finished))
-	inTime := s.limit(ctx, a.drop)
+	a.limit(ctx)
 	inner, err := s.streamer(a, s.desc, s.cc, s.method, opts...)
-	if !inTime() && s.caller.Err() == nil { // a time limit has ended it
+	if !a.inTime() && s.caller.Err() == nil { // a time limit has ended it
 		a.blind = err == nil
 		err = backstay.ContextErr(ctx)
 	}
@@ -81,7 +94,10 @@ func (s *stream) Attempt(ctx context.Context, call *backstay.Call) backstay.Outc
 		s.replay(inner)
 	}
 	s.current.Store(a)
-	s.events <- false
+	if s.opening {
+		return backstay.Outcome{Value: a, Held: (*standing)(a), Class: backstay.Success, Sent: backstay.SentYes}
+	}
+	s.turns() <- false
 	<-a.word
 	return a.judge(ctx)
 }
@@ -101,24 +117,34 @@ func (s *stream) replay(inner grpc.ClientStream) {
 
 // finished is grpc.OnFinish of the attempt.
 func (a *streamAttempt) finished(err error) {
-	a.say(verdict{err: err})
+	a.told(verdict{err: err})
 	a.end(err)
 }
 
-// heard takes in what the first RecvMsg returned.
-func (a *streamAttempt) heard(err error) {
-	if err == io.EOF {
-		err = nil
+// told takes in a word that did not come by the caller's RecvMsg, and has the attempt judged if it was the first.
+func (a *streamAttempt) told(v verdict) {
+	if !a.say(v) || a.word != nil {
+		return
 	}
-	a.say(verdict{err: err})
+	a.s.mu.Lock()
+	left := a.s.left
+	a.early = true
+	a.s.mu.Unlock()
+	if left && a == a.s.current.Load() { // and none whose opening failed before the one that stands
+		go a.s.run(a)
+	}
 }
 
-// say gives the first word on the attempt.
-func (a *streamAttempt) say(v verdict) {
-	if !a.said.Swap(true) {
-		a.verdict = v
+// say gives the first word on the attempt, and reports whether it was that.
+func (a *streamAttempt) say(v verdict) bool {
+	if a.said.Swap(true) {
+		return false
+	}
+	a.verdict = v
+	if a.word != nil {
 		a.word <- struct{}{}
 	}
+	return true
 }
 
 // judge turns the first word into an outcome.
@@ -211,7 +237,16 @@ func (a *streamAttempt) OnBreak(f func(err error)) {
 	a.broken = append(a.broken, f)
 }
 
+// standing is an attempt that has not been judged: it implements backstay.Pending.
+type standing streamAttempt
+
+func (p *standing) Release()           { (*streamAttempt)(p).Release() }
+func (p *standing) OnRelease(f func()) { (*streamAttempt)(p).OnRelease(f) }
+
+func (p *standing) Then(e backstay.Ender) { p.thens = append(p.thens, e) }
+
 var (
+	_ backstay.Pending   = (*standing)(nil)
 	_ backstay.Held      = (*streamAttempt)(nil)
 	_ backstay.Breakable = (*streamAttempt)(nil)
 	_ backstay.Owner     = (*streamAttempt)(nil)

@@ -46,7 +46,11 @@ func (a *streamAttempt) AfterFunc(f func()) func() bool {
 		go f()
 		return func() bool { return false }
 	}
-	own := &f
+	own := &a.own // for gRPC's
+	if own.f != nil {
+		own = &derived{}
+	}
+	own.f = f
 	a.derived = append(a.derived, own)
 	return func() bool {
 		a.mu.Lock()
@@ -60,6 +64,9 @@ func (a *streamAttempt) AfterFunc(f func()) func() bool {
 	}
 }
 
+// derived is what ends a context that is derived from an attempt's.
+type derived struct{ f func() }
+
 // cancel ends the context, once.
 func (a *streamAttempt) cancel(why error) {
 	a.mu.Lock()
@@ -68,12 +75,12 @@ func (a *streamAttempt) cancel(why error) {
 		return
 	}
 	a.over = why
-	derived := a.derived
+	all := a.derived
 	a.derived = nil
 	close(a.done)
 	a.mu.Unlock()
-	for _, f := range derived {
-		(*f)()
+	for _, d := range all {
+		d.f()
 	}
 }
 
@@ -96,14 +103,14 @@ func (a *streamAttempt) callerEnded() {
 	ended := a.s.caller.Err()
 	a.cancel(ended)
 	err := status.FromContextError(ended).Err()
-	a.say(verdict{err: err, blind: true})
+	a.told(verdict{err: err, blind: true})
 	a.end(err)
 }
 
-// limit has drop called when ctx ends before the function returned is, which then reports false. Where only time limits of package timeout stand between ctx and the
-// caller's context, the first of them to come needs a timer and no context.
-func (s *stream) limit(ctx context.Context, drop func()) (inTime func() bool) {
-	for c := ctx; !same(c, s.caller); {
+// limit drops the attempt when ctx ends before inTime is asked. Where only time limits of package timeout stand between ctx and the caller's context, the first
+// of them to come needs a timer and no context.
+func (a *streamAttempt) limit(ctx context.Context) {
+	for c := ctx; !same(c, a.s.caller); {
 		switch outer := c.(type) {
 		case interface {
 			Lift() context.Context
@@ -113,14 +120,26 @@ func (s *stream) limit(ctx context.Context, drop func()) (inTime func() bool) {
 		case interface{ Parent() context.Context }:
 			c = outer.Parent()
 		default:
-			return context.AfterFunc(ctx, drop)
+			a.others = context.AfterFunc(ctx, a.drop)
+			return
 		}
 	}
 	at, limited := ctx.Deadline()
-	if theirs, ok := s.caller.Deadline(); !limited || ok && !at.Before(theirs) {
-		return func() bool { return true }
+	if theirs, ok := a.s.caller.Deadline(); !limited || ok && !at.Before(theirs) {
+		return
 	}
-	return time.AfterFunc(time.Until(at), drop).Stop
+	a.timer = time.AfterFunc(time.Until(at), a.drop)
+}
+
+// inTime ends limit, and reports false when it has dropped the attempt.
+func (a *streamAttempt) inTime() bool {
+	switch {
+	case a.timer != nil:
+		return a.timer.Stop()
+	case a.others != nil:
+		return a.others()
+	}
+	return true
 }
 
 // lift ends the time limits of the policies around an attempt: what they bound has been reached. The contexts of package timeout can; a policy of another

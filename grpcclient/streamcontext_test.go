@@ -26,7 +26,7 @@ func TestStreamOthersContext(t *testing.T) {
 			}
 		})
 	}
-	inWorld(t, numbers(1), func(t *testing.T, w *world) {
+	inBothWorlds(t, numbers(1), func(t *testing.T, w *world) {
 		w.down.Store(true)
 		start := time.Now()
 		_, err := open(t.Context(), w.dial(within(time.Second)), serverStream, watch, grpc.WaitForReady(true))
@@ -35,7 +35,7 @@ func TestStreamOthersContext(t *testing.T) {
 			t.Errorf("took %v, want the policy's second", took)
 		}
 	})
-	inWorld(t, func(s grpc.ServerStream, _ int) error {
+	inBothWorlds(t, func(s grpc.ServerStream, _ int) error {
 		time.Sleep(time.Hour)
 		return s.SendMsg(text("late"))
 	}, func(t *testing.T, w *world) {
@@ -51,7 +51,7 @@ func TestStreamOthersContext(t *testing.T) {
 
 // A time limit on which somebody waits ends with the stream, whose end is the end of all that belongs to the attempt.
 func TestStreamLimitWaitedFor(t *testing.T) {
-	inWorld(t, numbers(2), func(t *testing.T, w *world) {
+	inBothWorlds(t, numbers(2), func(t *testing.T, w *world) {
 		ended := make(chan error, 1)
 		waits := backstay.PolicyFunc(func(next backstay.Handler) backstay.Handler {
 			return func(ctx context.Context, call *backstay.Call) backstay.Outcome {
@@ -87,7 +87,7 @@ func TestStreamLimitWaitedFor(t *testing.T) {
 func TestStreamContext(t *testing.T) {
 	type key struct{}
 	why := errors.New("enough")
-	inWorld(t, func(s grpc.ServerStream, _ int) error {
+	inBothWorlds(t, func(s grpc.ServerStream, _ int) error {
 		_ = s.SendMsg(text("1"))
 		<-s.Context().Done()
 		return nil

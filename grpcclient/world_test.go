@@ -28,6 +28,7 @@ import (
 	"github.com/backstay-go/backstay"
 	"github.com/backstay-go/backstay/grpcclient"
 	"github.com/backstay-go/backstay/retry"
+	"github.com/backstay-go/backstay/standard"
 )
 
 // The methods of the service that tests call.
@@ -86,7 +87,8 @@ type world struct {
 	t      *testing.T
 	listen *bufconn.Listener
 	hits   atomic.Int32
-	down   atomic.Bool // dials fail
+	down   atomic.Bool     // dials fail
+	extra  backstay.Policy // is innermost in what dial makes; nil: none
 
 	mu    sync.Mutex
 	heads []metadata.MD // what came with each call
@@ -99,8 +101,34 @@ type handler func(s grpc.ServerStream, hit int) error
 // inWorld runs story in a bubble with a server that serves by handle.
 func inWorld(t *testing.T, handle handler, story func(t *testing.T, w *world)) {
 	t.Helper()
+	inWorldWith(t, nil, handle, story)
+}
+
+// inBothWorlds is inWorld twice: once with the policies as they are, which do with the caller's goroutine until something goes wrong, and once with one among them
+// that is to see nothing but endings.
+func inBothWorlds(t *testing.T, handle handler, story func(t *testing.T, w *world)) {
+	t.Helper()
+	t.Run("pending", func(t *testing.T) { inWorldWith(t, nil, handle, story) })
+	t.Run("endings", func(t *testing.T) { inWorldWith(t, onlyEndings(t), handle, story) })
+}
+
+// onlyEndings is a policy of somebody else's. It must not see an outcome that is Pending.
+func onlyEndings(t *testing.T) backstay.Policy {
+	return backstay.PolicyFunc(func(next backstay.Handler) backstay.Handler {
+		return func(ctx context.Context, call *backstay.Call) backstay.Outcome {
+			out := next(ctx, call)
+			if _, ok := out.Held.(backstay.Pending); ok {
+				t.Error("a policy that does not say that it handles them was handed an outcome that is Pending")
+			}
+			return out
+		}
+	})
+}
+
+func inWorldWith(t *testing.T, extra backstay.Policy, handle handler, story func(t *testing.T, w *world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, listen: bufconn.Listen(1 << 20)}
+		w := &world{t: t, listen: bufconn.Listen(1 << 20), extra: extra}
 		srv := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
 			md, _ := metadata.FromIncomingContext(s.Context())
 			left := time.Duration(-1)
@@ -122,6 +150,12 @@ func inWorld(t *testing.T, handle handler, story func(t *testing.T, w *world)) {
 
 // dial returns a connection through the policies.
 func (w *world) dial(parts ...backstay.Policy) *grpc.ClientConn {
+	if w.extra != nil {
+		if len(parts) == 0 {
+			parts = []backstay.Policy{grpcclient.Standard(standard.Config{})}
+		}
+		parts = append(parts, w.extra)
+	}
 	return w.dialWith(grpcclient.DialOptions(parts...)...)
 }
 
