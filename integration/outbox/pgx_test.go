@@ -105,6 +105,58 @@ func TestQueueInBatch(t *testing.T) {
 	}
 }
 
+// A read decodes a row in few allocations: its text, its payload, its headers (a map and its memory) and what pgx makes of a row.
+func TestReadAllocates(t *testing.T) {
+	box, pool := openPgx(t, "")
+	const messages = 400
+	all := make([]outbox.Message, messages)
+	for i := range all {
+		all[i] = outbox.Message{Topic: "t", Key: "k", ContentType: "text/plain", Payload: []byte("payload"), Headers: map[string]string{"a": "1", "b": "2"}}
+	}
+	if err := box.InTx(t.Context(), pool, func(tx pgx.Tx) error { return box.Enqueue(t.Context(), tx, all...) }); err != nil {
+		t.Fatal(err)
+	}
+	source := box.Source(pool)
+	rows := make([]outbox.Row, 0, messages)
+	spans := []outbox.Span{{Part: outbox.PartitionOf("k", 16)}}
+	allocs := testing.AllocsPerRun(20, func() {
+		got, err := source.Read(t.Context(), spans, messages, rows)
+		if err != nil || len(got) != messages {
+			t.Fatalf("%d rows, %v, want %d", len(got), err, messages)
+		}
+	})
+	if each := allocs / messages; each > 6 {
+		t.Errorf("%.1f allocations a row, want at most 6", each)
+	} else {
+		t.Logf("%.2f allocations a row", each)
+	}
+}
+
+// Reads are not planned anew each time, however few partitions they are of.
+func TestReadIsPlannedOnce(t *testing.T) {
+	box, pool := openPgx(t, "")
+	source := box.Source(pool)
+	conns := pool.AcquireAllIdle(t.Context())
+	for _, c := range conns[1:] {
+		c.Conn().Close(t.Context()) // one is left, so that all reads go by it
+	}
+	for _, c := range conns {
+		c.Release()
+	}
+	for range 20 {
+		if _, err := source.Read(t.Context(), []outbox.Span{{Part: 1}, {Part: 2}}, 100, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var reads, planned int
+	if err := pool.QueryRow(t.Context(), "SELECT sum(generic_plans + custom_plans), sum(custom_plans) FROM pg_prepared_statements WHERE statement LIKE 'SELECT o.*%'").Scan(&reads, &planned); err != nil {
+		t.Fatal(err)
+	}
+	if reads != 20 || planned != 0 {
+		t.Errorf("%d reads, %d planned for themselves; want 20 and 0", reads, planned)
+	}
+}
+
 // 70,000 messages go in one call, where parameters would end at 65,535.
 func TestEnqueueMany(t *testing.T) {
 	box, pool := openPgx(t, "")

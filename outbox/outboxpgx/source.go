@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/backstay-go/backstay/internal/sqldialect"
 	"github.com/backstay-go/backstay/outbox"
 	"github.com/backstay-go/backstay/outbox/outboxsql"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -89,8 +91,9 @@ func (s *Source) Settle(ctx context.Context, st outbox.Settlement) (outbox.Settl
 }
 
 // planner holds the planner to the index for the rest of the transaction, here the one statement that follows in the same round trip. Without statistics of
-// the table, which a young or an empty one has not, it prefers to fetch all of a partition and sort it, for each page.
-const planner = "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)"
+// the table, which a young or an empty one has not, it prefers to fetch all of a partition and sort it, for each page. And a plan for any arrays, which it takes for ten
+// long, looks dearer to it than one for the few spans at hand: it would plan anew for each read, which takes as long as the read of fifty rows.
+const planner = "SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)"
 
 // Read implements [outbox.Source].
 func (s *Source) Read(ctx context.Context, spans []outbox.Span, limit int, rows []outbox.Row) ([]outbox.Row, error) {
@@ -112,9 +115,13 @@ func (s *Source) Read(ctx context.Context, spans []outbox.Span, limit int, rows 
 	}
 	defer found.Close()
 	first := len(rows)
+	decode := scan
+	if isBinary(found.FieldDescriptions()) {
+		decode = scanBinary
+	}
 	for found.Next() {
 		rows = append(rows, outbox.Row{})
-		if err := scan(found, &rows[len(rows)-1]); err != nil {
+		if err := decode(found, &rows[len(rows)-1]); err != nil {
 			return nil, err
 		}
 	}
@@ -136,20 +143,33 @@ func (s *Source) Read(ctx context.Context, spans []outbox.Span, limit int, rows 
 
 var errShort = errors.New("outboxpgx: a number of unexpected length")
 
-// scan decodes a row of the binary protocol with two allocations, one for all text and one for the payload, and its headers. In the text
-// protocol (QueryExecModeSimpleProtocol) it leaves that to pgx.
+// isBinary says that a row's numbers and its payload are in the binary format. Text is the same in both, and pgx asks for it as text.
+func isBinary(fields []pgconn.FieldDescription) bool {
+	if len(fields) != 10 {
+		return false
+	}
+	for _, i := range [...]int{0, 1, 7, 8, 9} {
+		if fields[i].Format != pgx.BinaryFormatCode {
+			return false
+		}
+	}
+	return true
+}
+
+// scan leaves a row to pgx, as the text protocol needs (QueryExecModeSimpleProtocol).
 func scan(found pgx.Rows, r *outbox.Row) error {
 	m := &r.Message
 	var created, expires int64
-	for _, f := range found.FieldDescriptions() {
-		if f.Format != pgx.BinaryFormatCode {
-			var headers string
-			err := found.Scan(&r.Part, &m.Seq, &m.ID, &m.Topic, &m.Key, &m.ContentType, &headers, &m.Payload, &created, &expires)
-			m.Headers = outbox.DecodeHeaders(headers)
-			m.Created, m.ExpiresAt = time.UnixMicro(created), instant(expires)
-			return err
-		}
-	}
+	var headers string
+	err := found.Scan(&r.Part, &m.Seq, &m.ID, &m.Topic, &m.Key, &m.ContentType, &headers, &m.Payload, &created, &expires)
+	m.Headers = outbox.DecodeHeaders(headers)
+	m.Created, m.ExpiresAt = time.UnixMicro(created), instant(expires)
+	return err
+}
+
+// scanBinary decodes a row with two allocations, one for all text and one for the payload, and its headers.
+func scanBinary(found pgx.Rows, r *outbox.Row) error {
+	m := &r.Message
 	v := found.RawValues()
 	if len(v) != 10 || len(v[0]) != 2 || len(v[1]) != 8 || len(v[8]) != 8 || len(v[9]) != 8 {
 		return errShort
@@ -160,11 +180,12 @@ func scan(found pgx.Rows, r *outbox.Row) error {
 	for _, b := range v[2:7] {
 		size += len(b)
 	}
-	text := make([]byte, 0, size)
+	var text strings.Builder
+	text.Grow(size)
 	for _, b := range v[2:7] {
-		text = append(text, b...)
+		text.Write(b)
 	}
-	all := string(text)
+	all := text.String()
 	cut := func(b []byte) (s string) {
 		s, all = all[:len(b)], all[len(b):]
 		return s
@@ -172,8 +193,7 @@ func scan(found pgx.Rows, r *outbox.Row) error {
 	m.ID, m.Topic, m.Key, m.ContentType = cut(v[2]), cut(v[3]), cut(v[4]), cut(v[5])
 	m.Headers = outbox.DecodeHeaders(cut(v[6]))
 	m.Payload = append(make([]byte, 0, len(v[7])), v[7]...)
-	created = int64(binary.BigEndian.Uint64(v[8]))
-	expires = int64(binary.BigEndian.Uint64(v[9]))
+	created, expires := int64(binary.BigEndian.Uint64(v[8])), int64(binary.BigEndian.Uint64(v[9]))
 	m.Created, m.ExpiresAt = time.UnixMicro(created), instant(expires)
 	return nil
 }
