@@ -15,6 +15,7 @@ type board struct {
 	parts   map[int]*partition
 	ready   laneQueue
 	waiting laneHeap
+	line    line
 
 	done  []*record // confirmed or expired, to be deleted
 	tries map[*record]string
@@ -249,6 +250,14 @@ func (b *board) next() time.Time {
 		return time.Time{}
 	}
 	return b.waiting[0].until
+}
+
+// queued is how many messages of healthy keys are in memory and not being published.
+func (b *board) queued() (n int) {
+	for _, p := range b.parts {
+		n += p.queued
+	}
+	return n
 }
 
 // putBack undoes a take: nothing of the batch was started.

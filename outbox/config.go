@@ -22,7 +22,8 @@ type RelayConfig struct {
 	Lease time.Duration `json:"lease"`
 	// Batch is the largest number of messages in one call of Publish. Default 500.
 	Batch int `json:"batch"`
-	// InFlight is how many calls of Publish run at once, each for other keys. Default 4.
+	// InFlight is how many calls of Publish run at once, each for other keys. Default 4. In a backlog, while two run or more, a batch that is not full waits up to 10 ms
+	// for company if calls are seen to take longer the more of them run. Alone, messages never wait.
 	InFlight int `json:"inFlight"`
 	// PublishTimeout bounds one call of Publish. Default 10 s; also bounded by the lease as it stands at the start.
 	PublishTimeout time.Duration `json:"publishTimeout"`

@@ -34,8 +34,18 @@ func (r *Relay) publishLoop(stopping, work context.Context) {
 		}
 		b := r.board
 		b.mu.Lock()
-		batch, until := b.take(time.Now(), size, spare[:0])
+		now, place := time.Now(), 0
+		batch, until := b.take(now, size, spare[:0])
 		next := b.next()
+		if held := b.line.hold(now, len(batch), size, b.queued()); !held.IsZero() {
+			b.putBack(batch)
+			batch = batch[:0]
+			if next.IsZero() || held.Before(next) {
+				next = held
+			}
+		} else if len(batch) > 0 {
+			place = b.line.begin()
+		}
 		expired, crowded := len(b.done) > 0, b.crowded && len(batch) > 0
 		if crowded {
 			b.crowded = false
@@ -50,7 +60,7 @@ func (r *Relay) publishLoop(stopping, work context.Context) {
 		if len(batch) > 0 {
 			spare = nil
 			running.Go(func() {
-				r.publish(stopping, work, batch, until)
+				r.publish(stopping, work, batch, until, place)
 				<-places
 			})
 			continue
@@ -71,8 +81,8 @@ func (r *Relay) publishLoop(stopping, work context.Context) {
 	}
 }
 
-// publish makes one call of the publisher and settles what it says.
-func (r *Relay) publish(stopping, work context.Context, batch []*record, until time.Time) {
+// publish makes one call of the publisher, that of a place in the line, and settles what it says.
+func (r *Relay) publish(stopping, work context.Context, batch []*record, until time.Time, place int) {
 	errs := make([]error, len(batch))
 	if t := r.cfg.Throttle; t != nil {
 		if err := t.WaitN(stopping, len(batch)); err != nil {
@@ -97,6 +107,7 @@ func (r *Relay) publish(stopping, work context.Context, batch []*record, until t
 
 	b := r.board
 	b.mu.Lock()
+	b.line.end(place, began, ended, failed >= 0)
 	b.settle(ended, batch, errs)
 	full := len(b.done) >= r.cfg.Batch
 	for _, rec := range batch {
@@ -117,8 +128,10 @@ func (r *Relay) publish(stopping, work context.Context, batch []*record, until t
 	}
 }
 
+// putBack undoes the beginning of a call.
 func (r *Relay) putBack(batch []*record) {
 	r.board.mu.Lock()
+	r.board.line.under--
 	r.board.putBack(batch)
 	for _, rec := range batch {
 		r.drained(rec.lane.part)
