@@ -41,6 +41,11 @@ func newPartition(id int) *partition {
 	}
 }
 
+// readable reports that the partition may be read at now, if there is room.
+func (p *partition) readable(now time.Time) bool {
+	return p.owned && !p.draining && p.failing < maxFailing && now.Before(p.until)
+}
+
 // forget drops a queued record from memory; it will be read again.
 func (p *partition) forget(r *record) {
 	delete(p.known, r.msg.Seq)

@@ -131,11 +131,21 @@ func (r *Relay) spans(now time.Time) (spans []Span, epochs []int64, limit int) {
 	// About four batches wait in memory and eight are published and not yet deleted, at the most; two are read at a time. Reading further ahead of the deletes
 	// would read rows that are known again and again.
 	limit = max(2*r.cfg.Batch/owned, 32)
+	// Many small reads cost the database more than their rows do: so there is none until a quarter of the room is empty, or most of one partition's.
+	room, most, low := 0, 0, false
 	for _, p := range b.parts {
-		if !p.owned || p.draining || p.failing >= maxFailing || !now.Before(p.until) {
+		if p.readable(now) && p.pending < 4*limit {
+			room += max(2*limit-p.queued, 0)
+			most += 2 * limit
+			low = low || p.queued < limit/2
+		}
+	}
+	low = low || 4*room >= most
+	for _, p := range b.parts {
+		if !p.readable(now) {
 			continue
 		}
-		if p.queued >= 2*limit || p.pending >= 4*limit {
+		if !low || p.queued >= 2*limit || p.pending >= 4*limit {
 			b.crowded = true
 			continue
 		}
