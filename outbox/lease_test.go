@@ -204,3 +204,39 @@ func TestExpiryAfterSlowLease(t *testing.T) {
 		stop()
 	})
 }
+
+// failsFirst is a source whose first leases fail.
+type failsFirst struct {
+	outbox.Source
+	left *atomic.Int64
+}
+
+func (s failsFirst) Lease(ctx context.Context, r outbox.LeaseRequest) (outbox.Leases, error) {
+	if s.left.Add(-1) >= 0 {
+		return outbox.Leases{}, errors.New("connection reset")
+	}
+	return s.Source.Lease(ctx, r)
+}
+
+// A hitch at the start does not cost a tenth of a lease, since nobody publishes what waits.
+func TestFirstLeaseFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box := outboxmem.New()
+		left := new(atomic.Int64)
+		left.Store(1)
+		arrived := make(chan time.Duration, 1)
+		if err := box.Enqueue(t.Context(), message("k", 0)); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		pub := outbox.PublisherFunc(func(_ context.Context, _ []*outbox.Message, result []error) {
+			clear(result)
+			arrived <- time.Since(began)
+		})
+		_, stop := startFrom(t, failsFirst{box.Source(), left}, pub, outbox.RelayConfig{Lease: time.Minute})
+		if took := <-arrived; took > 300*time.Millisecond {
+			t.Errorf("the first message took %v, want at most 300ms", took)
+		}
+		stop()
+	})
+}

@@ -77,8 +77,12 @@ func (r *Relay) lease(ctx context.Context) time.Duration {
 			r.log.WarnContext(ctx, "outbox: lease", "err", err)
 		}
 		r.state.set(func(s *leaseState) { s.err = err })
+		pause := ttl / 10
+		if len(req.Held) == 0 { // nothing is published meanwhile: at first this is but a hitch at the start
+			pause = min(pause, hungry<<r.unrenewed)
+		}
 		r.unrenewed = min(r.unrenewed+1, 5)
-		return ttl / 10
+		return pause
 	}
 	r.unrenewed = 0
 	lost, owned := r.takeLeases(began, ended, req, got)
