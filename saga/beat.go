@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/backstay-go/backstay/internal/deadline"
 )
 
 // join begins a life of this node: a new id with a lease. The life's context comes from hard. It reports until when the lease
@@ -19,6 +21,7 @@ func (e *Engine) join(ctx, hard context.Context) (valid time.Time, err error) {
 	}
 	e.setClock(p.Now)
 	life, end := context.WithCancelCause(hard)
+	e.calls.Store(deadline.Open(life, nil))
 	e.mu.Lock()
 	e.node, e.life, e.end = node, life, end
 	e.mu.Unlock()

@@ -47,7 +47,9 @@ type Engine struct {
 	failures map[string]*Error // guarded by mu: how instances came to rest here
 	oldest   []string          // guarded by mu: their ids, oldest first
 	clock    atomic.Pointer[clock]
+	calls    atomic.Pointer[deadline.Ctx] // inside life: calls of the store register with it at less cost
 	tasks    sync.WaitGroup
+	crew     crew
 }
 
 // New returns an engine for what Register names. It panics when an option is wrong. Nothing runs,
@@ -127,6 +129,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	loops.Wait()
 	grace := time.AfterFunc(e.cfg.Grace, func() { stop(ErrStopped) })
 	e.tasks.Wait() // a body that ignores its context holds Run up: it is not abandoned
+	e.crew.end()
 	grace.Stop()
 	silence()
 	beating.Wait()
@@ -190,6 +193,9 @@ func (e *Engine) claim(ctx context.Context) bool {
 
 // patient bounds a call of the store: a hung connection must not hold up whoever waits for it.
 func (e *Engine) patient(ctx context.Context) *deadline.Ctx {
+	if c := e.calls.Load(); c != nil && c.Outer() == ctx {
+		ctx = c
+	}
 	return deadline.New(ctx, e.cfg.Lease, e.patience)
 }
 
@@ -200,7 +206,7 @@ func (e *Engine) adopt(life context.Context, c *Claimed) {
 	if t == nil {
 		return
 	}
-	go t.resume(c)
+	e.crew.do(func() { t.resume(c) })
 }
 
 // clock is what the store's clock said last, and when that was here.

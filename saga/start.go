@@ -208,7 +208,7 @@ func (e *Engine) begin(life context.Context, batch []NewInstance, made []Started
 			inst.Deadline = s.Now.Add(n.Deadline)
 		}
 		if t := e.newTask(life, inst, 1); t != nil {
-			go t.first(e.defs[n.Ref], n)
+			e.crew.do(func() { t.first(e.defs[n.Ref], n) })
 		}
 	}
 	if wake {
