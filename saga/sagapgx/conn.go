@@ -21,7 +21,7 @@ const keepConns = 5
 // taken from the pool, whose default size is the number of processors.
 type own struct {
 	pool *pgxpool.Pool
-	idle sqlstore.Resting[*pgx.Conn]
+	idle sqlstore.Resting[*engineConn]
 }
 
 func (o *own) Exec(ctx context.Context, query string, args ...any) (int64, error) {
@@ -36,14 +36,15 @@ func (o *own) Begin(ctx context.Context) (sqlstore.Tx, error) { return begin(ctx
 
 // Engine lends a connection that was set up for the engine.
 func (o *own) Engine(ctx context.Context) (sqlstore.EngineConn, func(error), error) {
-	c, ok := o.idle.Take(ctx, (*pgx.Conn).Ping, func(c *pgx.Conn) { closeConn(ctx, c) })
+	e, ok := o.idle.Take(ctx, (*engineConn).ping, func(e *engineConn) { closeConn(ctx, e.c) })
 	if !ok {
-		var err error
-		if c, err = o.connect(ctx); err != nil {
+		c, err := o.connect(ctx)
+		if err != nil {
 			return nil, nil, err
 		}
+		e = &engineConn{conn{c}, c, newDirect(c)}
 	}
-	return engineConn{conn{c}, c}, func(err error) { o.release(ctx, c) }, nil
+	return e, func(error) { o.release(ctx, e) }, nil
 }
 
 // closeConn says goodbye, for a moment at most.
@@ -80,16 +81,16 @@ func (o *own) connect(ctx context.Context) (*pgx.Conn, error) {
 
 // release keeps a connection that is fit for use: alive and outside of any
 // transaction.
-func (o *own) release(ctx context.Context, c *pgx.Conn) {
-	if c.IsClosed() || c.PgConn().TxStatus() != 'I' || !o.idle.Keep(c, keepConns) {
-		closeConn(ctx, c)
+func (o *own) release(ctx context.Context, e *engineConn) {
+	if e.c.IsClosed() || e.c.PgConn().TxStatus() != 'I' || !o.idle.Keep(e, keepConns) {
+		closeConn(ctx, e.c)
 	}
 }
 
 func (o *own) close() error {
 	var errs []error
 	for _, c := range o.idle.Empty() {
-		errs = append(errs, c.Close(context.Background()))
+		errs = append(errs, c.c.Close(context.Background()))
 	}
 	return errors.Join(errs...)
 }
@@ -124,10 +125,22 @@ func (r rows) Close() error {
 
 type engineConn struct {
 	conn
-	c *pgx.Conn
+	c      *pgx.Conn
+	direct *direct // nil: everything goes through pgx
 }
 
-func (e engineConn) Begin(ctx context.Context) (sqlstore.Tx, error) { return begin(ctx, e.c) }
+func (e *engineConn) ping(ctx context.Context) error { return e.c.Ping(ctx) }
+
+func (e *engineConn) Query(ctx context.Context, query string, args ...any) (sqlstore.Rows, error) {
+	if e.direct != nil {
+		if rows, done, err := e.direct.query(ctx, query, args); done {
+			return rows, err
+		}
+	}
+	return e.conn.Query(ctx, query, args...)
+}
+
+func (e *engineConn) Begin(ctx context.Context) (sqlstore.Tx, error) { return begin(ctx, e.c) }
 
 type transaction struct {
 	conn
