@@ -71,7 +71,7 @@ func (c *Client) Stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 		s.finished(err)
 		return nil, err
 	}
-	over := false
+	var over bool
 	if c.pends {
 		over = s.enter()
 	} else {

@@ -251,7 +251,11 @@ func TestQuietStream(t *testing.T) {
 			t.Errorf("got %v after %v, want our timeout after %v", err, took, want)
 		}
 	})
-	inBothWorlds(t, func(s grpc.ServerStream, _ int) error { <-s.Context().Done(); return nil }, func(t *testing.T, w *world) {
+	inBothWorlds(t, func(s grpc.ServerStream, _ int) error {
+		<-s.Context().Done()    // by the deadline that the client has told it
+		time.Sleep(time.Second) // so that the client has its own in any case
+		return nil
+	}, func(t *testing.T, w *world) {
 		// Limits of the caller's own calls are left alone.
 		p := backstay.Chain(timeout.New(time.Minute))
 		start := time.Now()
@@ -266,6 +270,7 @@ func TestQuietStream(t *testing.T) {
 		if took := time.Since(start); took != time.Minute || !errors.Is(err, timeout.ErrExceeded) {
 			t.Errorf("got %v after %v, want the caller's timeout after a minute", err, took)
 		}
+		time.Sleep(2 * time.Second) // the handler's
 	})
 }
 
