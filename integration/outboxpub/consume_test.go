@@ -91,7 +91,7 @@ func (l *ledger) check(t *testing.T, ids []string, loose bool) {
 
 func (s source) empty(t *testing.T) {
 	t.Helper()
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, time.Minute, func() error {
 		if n := s.open(t); n != 0 {
 			return fmt.Errorf("%d messages are not acknowledged, want 0", n)
 		}
@@ -311,24 +311,26 @@ func TestAMQPConsume(t *testing.T) {
 }
 
 // unacked counts the messages of a queue, those in a consumer's hands included. RabbitMQ tells only the ready ones, so the consumer is cut off,
-// which makes its messages ready again, and let back.
+// which makes its messages ready again, and let back. It comes back after a pause that doubles to 5 s where connections do not last, so it is waited for, and until it has
+// been handed what is ready: cut off again before that, it would never get anywhere.
 func unacked(tb testing.TB, ch *amqp.Channel, queue string, through *proxy) int {
 	tb.Helper()
-	consumers := func(want int) (ready int) {
-		for until := time.Now().Add(3 * time.Second); ; {
+	until := func(most time.Duration, enough func(amqp.Queue) bool) amqp.Queue {
+		for end := time.Now().Add(most); ; {
 			q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
 			if err != nil {
 				tb.Fatal(err)
 			}
-			if q.Consumers == want || time.Now().After(until) {
-				return q.Messages
+			if enough(q) || time.Now().After(end) {
+				return q
 			}
 		}
 	}
 	through.Cut(tb)
-	ready := consumers(0)
+	ready := until(3*time.Second, func(q amqp.Queue) bool { return q.Consumers == 0 }).Messages
 	through.Mend(tb)
-	consumers(1)
+	until(10*time.Second, func(q amqp.Queue) bool { return q.Consumers == 1 })
+	until(time.Second, func(q amqp.Queue) bool { return q.Messages == 0 })
 	return ready
 }
 
