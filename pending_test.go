@@ -149,6 +149,26 @@ func TestPending(t *testing.T) {
 			}
 		})
 	})
+	t.Run("timeout, too late", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			late := backstay.PolicyFunc(func(next backstay.Handler) backstay.Handler {
+				return func(ctx context.Context, call *backstay.Call) backstay.Outcome {
+					<-ctx.Done() // and comes to stand after it
+					return next(context.WithoutCancel(ctx), call)
+				}
+			})
+			b, s := bulkhead.New(bulkhead.Config{}), &stands{}
+			out := backstay.Chain(timeout.New(time.Second), b, late).Handle(t.Context(), backstay.CallInfo{Holds: true}, backstay.Handler(func(context.Context, *backstay.Call) backstay.Outcome {
+				return backstay.Outcome{Held: s, Class: backstay.Success}
+			}))
+			if out.Held != backstay.Held(s) || b.Snapshot().InUse != 1 {
+				t.Fatalf("got %+v with %d permits in use, want the outcome as it was and 1", out, b.Snapshot().InUse)
+			}
+			if out := s.end(failed); !errors.Is(out.Err, timeout.ErrExceeded) || b.Snapshot().InUse != 0 {
+				t.Errorf("got %v with %d permits in use, want the timeout's error and none", out.Err, b.Snapshot().InUse)
+			}
+		})
+	})
 	t.Run("keyed", func(t *testing.T) {
 		k := backstay.NewKeyed(backstay.KeyedConfig{Max: 1}, func(string) *ratelimit.Limit { return ratelimit.New(ratelimit.Config{}) })
 		s, _ := stand(t, "a", k)

@@ -140,14 +140,26 @@ func (t *Timeout) Around(ctx context.Context, call *backstay.Call, next backstay
 		}
 	}()
 	out := next(bound, call)
+	p, pending := out.Held.(backstay.Pending)
 	if out.Held != nil && bound.Disarm() {
 		kept = true
-		if p, ok := out.Held.(backstay.Pending); ok {
+		if pending {
 			p.Then((*lifted)(bound))
 			return out
 		}
 		return (*lifted)(bound).End(out)
 	}
+	if pending { // it came to stand too late: policies inside have to hear its end all the same
+		kept = true
+		limit := limit // so that only what comes here pays for keeping it
+		p.Then(backstay.EnderFunc(func(out backstay.Outcome) backstay.Outcome { return t.ended(ctx, bound, call, limit, out) }))
+		return out
+	}
+	return t.ended(ctx, bound, call, limit, out)
+}
+
+// ended ends the context of a call, and turns the ending of one that took too long into the timeout's own.
+func (t *Timeout) ended(ctx context.Context, bound *deadline.Ctx, call *backstay.Call, limit time.Duration, out backstay.Outcome) backstay.Outcome {
 	if !bound.Finish() {
 		return out
 	}
