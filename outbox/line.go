@@ -24,7 +24,7 @@ type line struct {
 
 // usual is a running mean.
 type usual struct {
-	calls int // in it; not more than count
+	calls int // in it; not more than twice lineCalls
 	mean  time.Duration
 	at    time.Time // when the last of them began
 }

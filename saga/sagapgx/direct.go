@@ -46,7 +46,7 @@ func newDirect(c *pgx.Conn) *direct {
 	if cfg.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement || cfg.StatementCacheCapacity <= 0 || cfg.Tracer != nil {
 		return nil
 	}
-	return &direct{c: c, known: map[string]*statement{}}
+	return &direct{c: c, known: map[string]*statement{}, buf: make([]byte, 0, 1<<10)} // never nil, which would make an empty text NULL
 }
 
 // query runs a statement if all of its arguments are plain, and otherwise
